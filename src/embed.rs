@@ -14,7 +14,7 @@ use jiff::tz::TimeZone;
 
 use crate::log::Log;
 use crate::plan::Plan;
-use crate::prepare::{Prepared, prepare, results};
+use crate::prepare::{Prepared, prepare, results, secret_values};
 use crate::report;
 use crate::report::export::write_all;
 use crate::run::{FinishedRun, PhaseProgress, RunContext, check_limits};
@@ -50,6 +50,7 @@ impl std::error::Error for Error {}
 /// If a flag is invalid, a file or the server cannot be used, or the connection test fails. A search
 /// (`spec.sla.sla_auto_tune`) and a visualizer are errors: only the command line has them.
 pub fn measure(spec: &Spec) -> Result<Vec<FinishedRun>, Error> {
+    let spec = &secret_values::resolve(spec, &|name| std::env::var(name).ok()).map_err(Error)?;
     let secrets = spec.secrets();
     let error = |text: String| Error(mask_foreign(&text, &secrets));
     if spec.sla.sla_auto_tune {

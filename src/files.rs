@@ -1,27 +1,41 @@
 //! Writing result files: whole or not at all, and not through symbolic links. Reading files that users name, which may
 //! have no end.
 
+use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// Maximum size of a file that is one value: a prompt, a template, certificates.
 const MAX_VALUE_BYTES: u64 = 64 << 20;
-/// Maximum length of a line of a dataset.
+/// Maximum length of a line of a dataset, and of an entry of an array.
 const MAX_LINE_BYTES: u64 = 256 << 20;
+/// Maximum size of a dataset or a trace. The largest that are published have some gigabytes.
+const MAX_DATASET_BYTES: u64 = 64 << 30;
 
 /// Reads a file that is one value.
 ///
 /// # Errors
 /// Also if it is longer than 64 MiB: a device such as `/dev/zero` has no end.
 pub(crate) fn read_value(path: &Path) -> io::Result<Vec<u8>> {
+    read_at_most(path, MAX_VALUE_BYTES)
+}
+
+/// Reads a file.
+///
+/// # Errors
+/// Also if it is longer than `most` bytes, which are whole mebibytes.
+pub(crate) fn read_at_most(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_VALUE_BYTES + 1).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 > MAX_VALUE_BYTES {
-        true => Err(io::Error::other(format!("it is longer than {} MiB", MAX_VALUE_BYTES >> 20))),
-        false => Ok(bytes),
-    }
+    File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most { Err(too_long("it", most)) } else { Ok(bytes) }
+}
+
+fn too_long(what: &str, most: u64) -> io::Error {
+    let size = if most >= 1 << 30 { format!("{} GiB", most >> 30) } else { format!("{} MiB", most >> 20) };
+    io::Error::other(format!("{what} is longer than {size}"))
 }
 
 /// Reads a text file that is one value, as [`read_value`] does. Bytes that are not UTF-8 are an error of the kind
@@ -37,9 +51,51 @@ pub(crate) fn read_value_text(path: &Path) -> io::Result<String> {
 /// Also if the line is longer than 256 MiB.
 pub(crate) fn read_line(file: &mut impl BufRead, bytes: &mut Vec<u8>) -> io::Result<usize> {
     let count = file.take(MAX_LINE_BYTES + 1).read_until(b'\n', bytes)?;
-    match count as u64 > MAX_LINE_BYTES {
-        true => Err(io::Error::other(format!("a line is longer than {} MiB", MAX_LINE_BYTES >> 20))),
-        false => Ok(count),
+    if count as u64 > MAX_LINE_BYTES { Err(too_long("a line", MAX_LINE_BYTES)) } else { Ok(count) }
+}
+
+/// A dataset or a trace, which may be a pipe or a device without end: reading it fails beyond 64 GiB, and beyond
+/// 256 MiB within one entry of an array.
+#[derive(Debug)]
+pub(crate) struct Dataset<R> {
+    source: R,
+    /// Bytes that may still be read.
+    left: u64,
+    /// The same of the current entry.
+    left_of_entry: Rc<Cell<u64>>,
+}
+
+/// Begins the entries of an array in a [`Dataset`].
+#[derive(Clone, Debug)]
+pub(crate) struct EntryStart(Rc<Cell<u64>>);
+
+impl EntryStart {
+    /// An entry begins. What a buffer has read ahead counts to the one before.
+    pub(crate) fn begin(&self) {
+        self.0.set(MAX_LINE_BYTES);
+    }
+}
+
+impl<R> Dataset<R> {
+    /// Nothing has been read yet.
+    pub(crate) fn new(source: R) -> Dataset<R> {
+        Dataset { source, left: MAX_DATASET_BYTES, left_of_entry: Rc::new(Cell::new(u64::MAX)) }
+    }
+
+    /// For the entries of an array; without it, only the whole is limited.
+    pub(crate) fn entries(&self) -> EntryStart {
+        EntryStart(self.left_of_entry.clone())
+    }
+}
+
+impl<R: Read> Read for Dataset<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(buffer)?;
+        let less = |left: u64| left.checked_sub(count as u64);
+        self.left = less(self.left).ok_or_else(|| too_long("it", MAX_DATASET_BYTES))?;
+        let left_of_entry = less(self.left_of_entry.get()).ok_or_else(|| too_long("an entry", MAX_LINE_BYTES))?;
+        self.left_of_entry.set(left_of_entry);
+        Ok(count)
     }
 }
 
@@ -173,6 +229,19 @@ mod tests {
         let mut lines = io::BufReader::new(File::open(zero).unwrap());
         let error = read_line(&mut lines, &mut Vec::new()).unwrap_err();
         assert_eq!(error.to_string(), "a line is longer than 256 MiB");
+    }
+
+    #[test]
+    fn a_dataset_without_end_is_an_error() {
+        let mut zeros = Dataset { left: 3 << 20, ..Dataset::new(io::repeat(0)) };
+        let error = io::copy(&mut zeros, &mut io::sink()).unwrap_err();
+        assert_eq!(error.to_string(), "it is longer than 64 GiB");
+        let mut zeros = Dataset::new(io::repeat(0));
+        zeros.entries().begin();
+        let error = io::copy(&mut zeros, &mut io::sink()).unwrap_err();
+        assert_eq!(error.to_string(), "an entry is longer than 256 MiB");
+        let mut text = Dataset::new(&b"ab"[..]);
+        assert_eq!(io::copy(&mut text, &mut io::sink()).unwrap(), 2);
     }
 
     #[test]

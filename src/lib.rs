@@ -51,6 +51,8 @@ mod files;
 #[cfg(not(feature = "internals"))]
 mod finding;
 #[cfg(not(feature = "internals"))]
+mod guide;
+#[cfg(not(feature = "internals"))]
 mod host;
 #[cfg(not(feature = "internals"))]
 mod hub;
@@ -113,6 +115,8 @@ pub mod engine;
 pub mod files;
 #[cfg(feature = "internals")]
 pub mod finding;
+#[cfg(feature = "internals")]
+pub mod guide;
 #[cfg(feature = "internals")]
 pub mod host;
 #[cfg(feature = "internals")]

@@ -90,6 +90,11 @@ impl Log {
         self.write_where(LogLevel::Info, text, |sink| !sink.screen);
     }
 
+    /// Logs figures during a run. Written to files only, because screens have a progress bar or progress lines.
+    pub(crate) fn figures(&self, text: &str) {
+        self.write_where(LogLevel::Info, text, |sink| !sink.screen);
+    }
+
     /// Logs a progress line.
     pub fn progress(&self, text: &str) {
         self.write_where(LogLevel::Info, text, |sink| sink.progress);

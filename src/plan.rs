@@ -114,6 +114,7 @@ impl Plan {
     /// the runs before it: no run sends the prompts of one before, because the server can have them in its cache.
     pub(crate) fn place_in_call(&mut self, number: u32, offset: u64, before: u64) {
         self.workload.randomness.run = number;
+        self.report.place.number = number;
         self.seed = self.workload.randomness.run_seed();
         // Generated prompts depend on the number of the run instead.
         let before = if self.workload.source.is_generated() { 0 } else { before };
@@ -354,6 +355,29 @@ impl WitnessPlan {
     }
 }
 
+/// The place of a run among the runs of its call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// From 1; 0 outside of a call.
+    pub number: u32,
+    /// Runs of the call; `None` in a search, which plans one after the other.
+    pub of: Option<u32>,
+    /// Each load has several runs.
+    pub repeated: bool,
+}
+
+impl Place {
+    /// `load 2 of 5`, or `run 2 of 6` if loads have several runs; `None` for the only run of a call.
+    pub(crate) fn name(&self) -> Option<String> {
+        let what = if self.repeated { "run" } else { "load" };
+        match self.of {
+            Some(0 | 1) => None,
+            Some(of) => Some(format!("{what} {} of {of}", self.number)),
+            None => Some(format!("{what} {}", self.number)),
+        }
+    }
+}
+
 /// Names, output files and reporting options.
 #[derive(Clone, Debug, Default)]
 pub struct Reporting {
@@ -367,8 +391,11 @@ pub struct Reporting {
     pub root: PathBuf,
     /// Folder of this run, within `root`.
     pub folder: PathBuf,
-    /// Number of requests between progress lines in the log; 0: none.
+    pub place: Place,
+    /// Number of requests between lines with figures in the log file; 0: none.
     pub log_every: u64,
+    /// A full-screen view shows the run, with percentiles of the last second.
+    pub live: bool,
     pub debug: bool,
     /// Validated SLOs of each run; empty if there are none. See [`slo`].
     pub slo: String,

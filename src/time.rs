@@ -50,11 +50,11 @@ pub(crate) fn scan_duration_ns(text: &str, default_unit_ns: u64) -> Result<u64, 
     Ok((value * unit_ns as f64).round() as u64)
 }
 
-/// Formats nanoseconds with three significant digits and a suitable unit: `850 ns`, `12.3 us`, `4.56 ms`, `7.89 s`.
+/// Formats nanoseconds with three significant digits and a suitable unit: `850 ns`, `12.3 µs`, `4.56 ms`, `7.89 s`.
 pub(crate) fn format_ns(ns: u64) -> String {
     let (value, unit) = match ns {
         0..US => return format!("{ns} ns"),
-        US..MS => (ns as f64 / US as f64, "us"),
+        US..MS => (ns as f64 / US as f64, "µs"),
         MS..S => (ns as f64 / MS as f64, "ms"),
         _ => (ns as f64 / S as f64, "s"),
     };
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn nanoseconds_are_formatted_with_three_digits() {
         assert_eq!(format_ns(850), "850 ns");
-        assert_eq!(format_ns(12_345), "12.3 us");
+        assert_eq!(format_ns(12_345), "12.3 µs");
         assert_eq!(format_ns(4_560_000), "4.56 ms");
         assert_eq!(format_ns(123_000_000), "123 ms");
         assert_eq!(format_ns(7_890_000_000), "7.89 s");

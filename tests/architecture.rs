@@ -49,6 +49,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("sweep", 12),
     // From flags to plans that can run.
     ("prepare", 13),
+    ("guide", 13),
     ("embed", 14),
     ("cli", 14),
 ];
@@ -62,6 +63,10 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("io_uring", &["engine"]),
     ("rusqlite", &["store", "report::export"]),
     ("clap", &["cli", "spec"]),
+    ("ratatui", &["cli::live"]),
+    ("clap_complete", &["cli"]),
+    ("clap_mangen", &["cli"]),
+    ("pulldown_cmark", &["guide"]),
     ("tokenizers", &["workload"]),
     ("minijinja", &["workload", "api"]),
 ];

@@ -48,6 +48,86 @@ fn help_and_version_are_shown() {
     assert!(String::from_utf8(output.stderr).unwrap().contains("Usage: ringmark"));
 }
 
+fn output_of(arguments: &[&str]) -> String {
+    let output = ringmark(arguments);
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn version_and_help_are_commands_too() {
+    let version = output_of(&["version"]);
+    assert_eq!([output_of(&["-V"]), output_of(&["--version"])], [version.clone(), version.clone()]);
+    let names: Vec<&str> = version.lines().map(|line| line.split([' ', ':']).next().unwrap()).collect();
+    assert_eq!(names, ["ringmark", "commit", "target", "build", "features"]);
+    assert!(version.lines().all(|line| line.split_whitespace().count() >= 2), "{version}");
+    assert!(version.contains(std::env::consts::ARCH), "{version}");
+    assert_eq!(output_of(&["help", "perf"]), output_of(&["perf", "--help"]));
+    assert!(output_of(&["help"]).contains("completions"));
+}
+
+#[test]
+fn shells_and_man_get_every_flag() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = output_of(&["completions", shell]);
+        assert!(script.contains("max-prompt-length") && script.contains("guide"), "{shell}");
+    }
+    let (first, _) = error_of("completions tcsh");
+    assert!(first.contains("tcsh") && first.contains("bash"), "{first}");
+    let page = output_of(&["man", "perf"]);
+    assert!(page.contains(".TH ringmark-perf 1") && page.contains("max\\-prompt\\-length"), "{page}");
+    assert!(output_of(&["man"]).contains("ringmark\\-perf(1)"));
+    assert!(error_of("man nonsense").0.contains("'nonsense'"));
+}
+
+#[test]
+fn the_guide_is_printed() {
+    let list = output_of(&["guide"]);
+    assert!(list.contains("getting started") && list.lines().count() > 20, "{list}");
+    assert!(output_of(&["guide", "start"]).starts_with("Getting started\n═══"));
+    assert!(output_of(&["guide", "start", "--markdown"]).starts_with("# Getting started\n"));
+    assert!(output_of(&["guide", "findings", "send_lag"]).contains("Remedy."));
+    assert_eq!(output_of(&["guide", "send_lag"]), output_of(&["guide", "findings", "send_lag"]));
+    assert!(output_of(&["guide", "--search", "goodput"]).contains("capacity"));
+    assert!(!output_of(&["guide"]).contains('\u{1b}'), "colours only on a terminal");
+    for (line, what) in [
+        ("guide strat", "did you mean 'start'?"),
+        ("guide nonsense", "'nonsense' is not a topic"),
+        ("guide start nonsense", "no section 'nonsense'"),
+        ("guide --search xylophone", "'xylophone'"),
+    ] {
+        let (first, _) = error_of(line);
+        assert!(first.contains(what), "{line}: {first}");
+    }
+}
+
+#[test]
+fn flags_of_other_tools_name_their_counterpart() {
+    for (flag, ours, topic) in [
+        ("--request-rate", "--open-loop --rate R", "guide vllm"),
+        ("--gsp-num-groups", "--prefix-count N", "guide sglang"),
+        ("--isl", "--dataset random", "guide aiperf"),
+        ("--request-rate-range", "--open-loop --rate 2 4 6", "guide lmdeploy"),
+        ("--constraint", "--number N", "guide guidellm"),
+        ("--target", "--url URL", "guide guidellm"),
+        ("--random_output_len", "--max-tokens N", "guide vllm"),
+        ("--swanlab-host", "SWANLAB_HOST", "guide evalscope"),
+    ] {
+        let (first, hint) = error_of(&format!("perf {flag} 1"));
+        let hint = hint.unwrap();
+        assert!(first.contains(flag) && hint.contains(ours) && hint.contains(topic), "{first} {hint}");
+    }
+}
+
+#[test]
+fn python_has_a_field_for_every_flag() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/python/fields.py");
+    let mut check = Command::new("python3");
+    check.args([script, "--check"]).env("RINGMARK", env!("CARGO_BIN_EXE_ringmark"));
+    let output = check.output().expect("python3 is there");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 #[test]
 fn unknown_flags_and_commands_get_a_suggestion() {
     for (line, flag, suggestion) in [

@@ -2,6 +2,7 @@
 
 mod halves;
 mod records;
+mod schemas;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -14,6 +15,8 @@ use ringmark::record::{Block, CollectorMessage, Failure, Outcome, Phase};
 use ringmark::report::Measured;
 use ringmark::report::compare::{Comparison, Given, Side, comparison, html, render};
 use ringmark::spec::Language;
+use schemas::assert_fits;
+use serde_json::Value as Json;
 use unicode_width::UnicodeWidthStr;
 
 const LANGUAGES: [Language; 2] = [Language::En, Language::Zh];
@@ -362,4 +365,82 @@ fn reports_do_not_mix_servers_or_workloads() {
         assert!(refused.stdout.is_empty());
         assert_eq!(report(&["load.db", other, "--force"]).status.code(), Some(0));
     }
+}
+
+/// Stores the repeats of one load as a call: each run's tokens arrive later by one of `slower_ms`.
+fn repeats(folder: &Path, call: &str, slower_ms: &[u64], fails_every: u64) {
+    for (number, &slower_ms) in slower_ms.iter().enumerate() {
+        let run = folder.join(format!("run_{number}"));
+        std::fs::create_dir_all(&run).unwrap();
+        let facts = RunFacts { request_id_prefix: call.to_string(), ..closed(600, 1) };
+        make(&run.join("benchmark_data.db"), Made { facts, slower_ms, fails_every, ..Made::default() });
+    }
+}
+
+#[test]
+fn a_gate_fails_only_for_significant_changes_beyond_its_limits() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    repeats(&place("a"), "a", &[0, 1, 2, 3, 4], 0);
+    repeats(&place("same"), "same", &[2, 4, 0, 1, 3], 0);
+    repeats(&place("slow"), "slow", &[10, 11, 12, 13, 14], 0);
+    repeats(&place("few"), "few", &[0, 1, 2], 0);
+    repeats(&place("failing"), "failing", &[0, 1, 2, 3, 4], 50);
+    repeats(&place("broken"), "broken", &[0, 1, 2, 3, 4], 2);
+    let gate = |other: &str, limits: &str| {
+        let output = ringmark(folder.path(), &["a", other, "--fail-on", limits]);
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.code().unwrap(), text)
+    };
+    let (status, text) = gate("slow", "p50_ttft:+5%");
+    assert!(status == 1 && text.contains("Gate (--fail-on): FAILED") && text.contains("p50_ttft:+5%"), "{text}");
+    assert!(text.contains("Holm") && text.contains("success (always tested)"), "{text}");
+    for (other, limits, expected, what) in [
+        ("slow", "p50_ttft:+90%", 0, "Gate (--fail-on): passed"),
+        ("same", "p50_ttft:+0%", 0, "passed"),
+        ("slow", "tps:-99%", 0, "passed"),
+        // The times of the succeeded requests are equal, but 2 % of the requests fail.
+        ("failing", "p50_ttft:+5%", 1, "success (always tested)"),
+        ("failing", "failed:+5%", 0, "passed"),
+        ("slow", "p50_ttft:+5%,tps:-3%", 2, "for 3 tests (figures, loads and the success rate) 6 on each side"),
+        ("broken", "p50_ttft:+5%", 2, "cannot judge p50_ttft: only 50 % of the requests of B"),
+        ("few", "p50_ttft:+5%", 2, "A has 5 and B has 3: measure both with --repeat 5"),
+        ("slow", "goodput:-5%", 2, "has no goodput"),
+        ("slow", "p50_ttft:-5%", 2, "a lower p50_ttft is better"),
+    ] {
+        let (status, text) = gate(other, limits);
+        assert!(status == expected && text.contains(what), "{other} {limits}: {status} {text}");
+    }
+}
+
+#[test]
+fn a_comparison_is_written_as_json_and_markdown() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    repeats(&place("a"), "a", &[0, 1, 2, 3, 4], 0);
+    repeats(&place("b"), "b", &[10, 11, 12, 13, 14], 0);
+    let call = ["a", "b", "--fail-on", "p50_ttft:+5%", "--json", "-", "--markdown", "summary.md"];
+    let output = ringmark(folder.path(), &call);
+    assert_eq!(output.status.code(), Some(1));
+    let json: Json = serde_json::from_slice(&output.stdout).unwrap();
+    assert_fits(&json, "compare");
+    assert_eq!((&json["exit_status"], &json["fail_on"]["failed"]), (&Json::from(1), &Json::from(true)));
+    let figures = json["comparisons"][0]["figures"].as_array().unwrap();
+    let p50 = figures.iter().find(|row| row["figure"] == "p50_ttft").unwrap();
+    assert_eq!((&p50["verdict"], &p50["unit"]), (&Json::from("worse"), &Json::from("s")));
+    assert!((p50["change"].as_f64().unwrap() - 0.01).abs() < 1e-9, "{p50}");
+    let tables = String::from_utf8(output.stderr).unwrap();
+    assert!(tables.contains("B against A:") && tables.contains("Gate (--fail-on): FAILED"), "{tables}");
+    let markdown = std::fs::read_to_string(place("summary.md")).unwrap();
+    for part in ["Gate: **failed**", "| p50\\_ttft:+5% |", "### B against A", "| P50 TTFT (ms) |", "| --- |"] {
+        assert!(markdown.contains(part), "{part}: {markdown}");
+    }
+    // Every line of a table has as many cells as its head.
+    for table in markdown.split("\n\n").filter(|part| part.starts_with('|')) {
+        let cells = |line: &str| line.replace("\\|", "").matches('|').count();
+        assert!(table.lines().all(|line| cells(line) == cells(table.lines().next().unwrap())), "{table}");
+    }
+    let output = ringmark(folder.path(), &["a", "b", "--json", "-", "--markdown", "-"]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(2) && error.contains("both need standard output"), "{error}");
 }

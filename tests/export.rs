@@ -1,9 +1,12 @@
 //! Files for other tools and for programs, from a run of the binary against its built-in server.
 
+mod schemas;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
+use schemas::assert_fits;
 use serde_json::Value;
 
 /// The script with `pickle` in evalscope's documentation, its database given as an argument.
@@ -60,56 +63,6 @@ fn json(path: &Path) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// As much of JSON Schema as our schemas use; gives the places that do not fit.
-fn misfits(value: &Value, schema: &Value, at: &str, found: &mut Vec<String>) {
-    let types = match &schema["type"] {
-        Value::String(name) => vec![name.as_str()],
-        Value::Array(names) => names.iter().filter_map(Value::as_str).collect(),
-        _ => Vec::new(),
-    };
-    let is = |name: &str| match name {
-        "null" => value.is_null(),
-        "boolean" => value.is_boolean(),
-        "integer" => value.is_i64() || value.is_u64(),
-        "number" => value.is_number(),
-        "string" => value.is_string(),
-        "array" => value.is_array(),
-        "object" => value.is_object(),
-        other => panic!("the schema at {at} has the type {other}"),
-    };
-    if !types.is_empty() && !types.into_iter().any(is) {
-        found.push(format!("{at}: {value} is not {}", schema["type"]));
-    }
-    if let Some(known) = schema["enum"].as_array().filter(|known| !known.contains(value)) {
-        found.push(format!("{at}: {value} is none of {known:?}"));
-    }
-    if schema["minimum"].as_f64().zip(value.as_f64()).is_some_and(|(least, value)| value < least) {
-        found.push(format!("{at}: {value} is too small"));
-    }
-    if let Some(items) = value.as_array() {
-        let count = items.len() as u64;
-        let (least, most) = (schema["minItems"].as_u64(), schema["maxItems"].as_u64());
-        if least.is_some_and(|least| count < least) || most.is_some_and(|most| count > most) {
-            found.push(format!("{at}: {count} items"));
-        }
-        items.iter().enumerate().for_each(|(i, item)| misfits(item, &schema["items"], &format!("{at}/{i}"), found));
-    }
-    let Some(map) = value.as_object() else { return };
-    for key in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        if !map.contains_key(key) {
-            found.push(format!("{at}: {key} is missing"));
-        }
-    }
-    for (key, item) in map {
-        let (known, others) = (&schema["properties"][key], &schema["additionalProperties"]);
-        if !known.is_null() || others.is_object() {
-            misfits(item, if known.is_null() { others } else { known }, &format!("{at}/{key}"), found);
-        } else if others == &Value::Bool(false) {
-            found.push(format!("{at}: {key} is not known"));
-        }
-    }
-}
-
 #[test]
 fn the_json_files_fit_their_schemas() {
     let folder = tempfile::tempdir().unwrap();
@@ -122,10 +75,7 @@ fn the_json_files_fit_their_schemas() {
     for run in ["parallel_2_number_20", "rate_200.0_number_20", "parallel_1_number_3"] {
         for name in ["benchmark_summary", "benchmark_percentile", "benchmark_args"] {
             let value = json(&folder.path().join("outputs/mock").join(run).join(format!("{name}.json")));
-            let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/schema").join(format!("{name}.schema.json"));
-            let mut found = Vec::new();
-            misfits(&value, &json(&schema), name, &mut found);
-            assert!(found.is_empty(), "{run}: {found:#?}");
+            assert_fits(&value, name);
         }
     }
 }
@@ -137,10 +87,7 @@ fn the_summary_of_a_search_fits_its_schema() {
         let bounds = ["--sla-upper-bound", "2", "--sla-num-runs", "2", "--name", name];
         perf(folder.path(), &[&["--sla-auto-tune", "--sla-params", params], &bounds[..]].concat());
         let value = json(&folder.path().join("outputs").join(name).join("sla_summary.json"));
-        let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/schema/sla_summary.schema.json");
-        let mut found = Vec::new();
-        misfits(&value, &json(&schema), name, &mut found);
-        assert!(found.is_empty(), "{found:#?}");
+        assert_fits(&value, "sla_summary");
     }
 }
 
@@ -150,10 +97,7 @@ fn the_summary_of_repeats_fits_its_schema() {
     perf(folder.path(), &["-n", "6", "--parallel", "1", "2", "--repeat", "3"]);
     let root = folder.path().join("outputs/mock");
     let value = json(&root.join("repeats_summary.json"));
-    let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/schema/repeats_summary.schema.json");
-    let mut found = Vec::new();
-    misfits(&value, &json(&schema), "repeats", &mut found);
-    assert!(found.is_empty(), "{found:#?}");
+    assert_fits(&value, "repeats_summary");
     let loads = value["loads"].as_array().unwrap();
     assert_eq!((&value["complete"], loads.len()), (&Value::Bool(true), 2));
     for load in loads {
@@ -380,4 +324,39 @@ fn errors_in_exports_are_reported_before_the_run() {
         let text = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() == Some(2) && text.contains(what), "{text}");
     }
+}
+
+#[test]
+fn evalscopes_folder_has_its_files_and_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("es");
+    let loads = ["-n", "6", "--parallel", "1", "2", "--repeat", "2"];
+    let exports = ["--export", "evalscope=es", "lmdeploy-api=api.csv"];
+    perf(folder.path(), &[&loads[..], &exports[..]].concat());
+    for run in ["parallel_1_number_6", "parallel_2_number_6", "run_2/parallel_1_number_6", "run_2/parallel_2_number_6"]
+    {
+        let place = out.join(run);
+        let summary = json(&place.join("benchmark_summary.json"));
+        assert_eq!((&summary["Success Requests"], &summary["Total Requests"]), (&6.into(), &6.into()), "{run}");
+        for key in facts(include_str!("exports/evalscope.txt")) {
+            assert!(summary[key].is_number(), "{key}: {summary}");
+        }
+        let rows = json(&place.join("benchmark_percentile.json"));
+        let names: Vec<&str> = rows.as_array().unwrap().iter().filter_map(|row| row["Percentiles"].as_str()).collect();
+        assert_eq!(names, ["min", "1%", "5%", "10%", "25%", "50%", "75%", "90%", "95%", "99%", "max"]);
+        let (median, mean) = (rows[5]["TTFT (ms)"].as_f64().unwrap(), summary["Avg TTFT (ms)"].as_f64().unwrap());
+        assert!(median >= 2.0 && mean >= 2.0, "{rows}");
+        let arguments = json(&place.join("benchmark_args.json"));
+        assert_eq!((&arguments["model"], &arguments["number"]), (&"mock".into(), &6.into()));
+    }
+    let database = rusqlite::Connection::open(out.join("parallel_1_number_6/benchmark_data.db")).unwrap();
+    let (rows, body): (i64, String) = database
+        .query_row("SELECT count(*), max(request) FROM result WHERE success = 1 AND is_stream = 1", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .unwrap();
+    assert_eq!(rows, 6);
+    assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["messages"][0]["content"], "你好, \"world\"");
+    let csv = std::fs::read_to_string(folder.path().join("api.csv")).unwrap();
+    assert!(csv.lines().count() == 5 && csv.lines().all(|line| line.split(',').count() == 9), "{csv}");
 }

@@ -9,9 +9,8 @@ use ringmark::finding::{Finding, Severity};
 use ringmark::plan::Save;
 use ringmark::record::facts::{Mode, RunEnd, RunFacts};
 use ringmark::record::{Block, CollectorMessage, Failure, Finish, Outcome, Phase, WorkerReport};
-use ringmark::report::{json, screen};
-use ringmark::stats::samples::RunSamples;
-use ringmark::stats::{Inputs, Summary, analyze};
+use ringmark::report::{analyze_requests, json, screen};
+use ringmark::stats::Summary;
 use ringmark::store::{Reader, StoredRun};
 use ringmark::time::MS;
 
@@ -24,13 +23,10 @@ fn summary_of(facts: RunFacts, block: Block, worker: WorkerReport, change: fn(&m
         start(facts, Save::Text),
         vec![CollectorMessage::Block(block), CollectorMessage::Worker(Box::new(worker))],
     );
-    let mut samples = RunSamples::default();
     let reader = Reader::open(Path::new(&path)).unwrap();
-    let figures = ringmark::store::reader::Detail::Figures;
-    reader.each_block(Phase::Measured, figures, |block| samples.add(block)).unwrap();
     let mut run = reader.run().unwrap();
     change(&mut run);
-    analyze(Inputs::new(&run, samples)).0
+    analyze_requests(&reader, run).unwrap().summary
 }
 
 fn unchanged(_: &mut StoredRun) {}

@@ -399,14 +399,19 @@ fn quiet_calls_that_fail_say_why() {
 
 #[test]
 fn an_interrupted_connection_test_exits_with_130() {
-    let folder = tempfile::tempdir().unwrap();
-    let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let url = format!("http://{}/v1/chat/completions", silent.local_addr().unwrap());
-    let child = perf(folder.path(), &["--url", &url, "--model", "m", "--number", "6"]).spawn().unwrap();
-    let _tested = silent.accept().unwrap();
-    kill_process(pid(&child), Signal::INT).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130), "{}{}", stdout(&output), stderr(&output));
+    // A server that sends nothing, and one that sends the beginning of its response.
+    for begun in [&b""[..], b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"] {
+        let folder = tempfile::tempdir().unwrap();
+        let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let url = format!("http://{}/v1/chat/completions", silent.local_addr().unwrap());
+        let child = perf(folder.path(), &["--url", &url, "--model", "m", "--number", "6"]).spawn().unwrap();
+        let mut tested = silent.accept().unwrap().0;
+        tested.write_all(begun).unwrap();
+        kill_process(pid(&child), Signal::INT).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130), "{}{}", stdout(&output), stderr(&output));
+        assert!(!stdout(&output).contains("Results: "), "no run was started: {}", stdout(&output));
+    }
 }
 
 #[test]

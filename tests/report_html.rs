@@ -362,13 +362,15 @@ fn the_best_load_that_met_the_objectives_is_quoted() {
     let met = page("p99_ttft<400ms");
     assert!(met.contains("<p class=\"quote\">4 users at p99 TTFT below 400 ms: "), "{met}");
     assert!(met.contains("<p class=\"quote\">4 个并发用户，p99 TTFT 低于 400 ms："));
-    assert_eq!(met.matches("<td>met ✓</td>").count(), 3);
+    assert_eq!(met.matches("<td class=\"good\">met ✓</td>").count(), 3);
     let missed = page("p99_ttft<1ms failed<=1%");
     assert!(
         missed.contains("No load met the objectives: p99 TTFT below 1 ms, failed requests at most 1 %."),
         "{missed}"
     );
-    assert_eq!(missed.matches("<td>未达标 ✗</td>").count(), 3);
+    assert_eq!(missed.matches("<td class=\"bad\">未达标 ✗</td>").count(), 3);
+    // Only the cell of the criterion that is missed is red.
+    assert!(missed.contains("<td class=\"good\">0 % ✓</td>") && !missed.contains("<tr class=\"bad\">"), "{missed}");
     assert!(missed.contains("28 ms* ✗") && missed.contains("0 % ✓"), "{missed}");
 }
 

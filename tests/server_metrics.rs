@@ -291,6 +291,24 @@ fn counts_and_times_of_several_choices_are_explained() {
 }
 
 #[test]
+fn a_tpot_that_is_a_range_agrees_with_all_values_in_it() {
+    for (choices, form) in [("1", ""), ("2", ""), ("1", "&timings=vllm")] {
+        let mock = format!("&like=vllm&step_tokens=2{form}");
+        let (server, text) = run(&mock, &["--server-metrics", "--n-choices", choices]);
+        let tpot = time(&server, "TPOT");
+        assert_eq!(tpot["verdict"], "consistent", "{tpot:#}");
+        let ends =
+            [&tpot["client_mean_s"], &tpot["server_mean_s"], &tpot["client_mean_high_s"]].map(|end| end.as_f64());
+        assert!(ends[0] < ends[1] && ends[1] < ends[2], "{tpot:#}");
+        assert!(text.contains(" .. ") && !text.contains("TPOT measured here"), "{text}");
+        // A range is not compared request by request.
+        assert!(!text.contains("TPOT (decode)"), "{text}");
+        let lies = format!("{mock}&lie=5ms");
+        assert_eq!(cautions(&lies, &["--server-metrics", "--n-choices", choices])[..], ["server_apart"], "{form}");
+    }
+}
+
+#[test]
 fn ttft_of_answers_that_are_not_streamed_is_not_judged() {
     let (server, _) = run("", &["--server-metrics", "--no-stream"]);
     let ttft = time(&server, "TTFT");

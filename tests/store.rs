@@ -12,7 +12,8 @@ use ringmark::plan::Save;
 use ringmark::record::arrivals::EarlyRange;
 use ringmark::record::facts::RunEnd;
 use ringmark::record::{
-    Block, CollectorMessage, Failure, Finish, Oddities, Outcome, Phase, RequestRecord, ServerTimes, Stall, TokenSource,
+    Block, CollectorMessage, Failure, Finish, NetworkTimes, Oddities, Outcome, Phase, RequestRecord, ServerTimes,
+    Stall, TokenSource,
 };
 use ringmark::store::collector::{Collector, CollectorSettings, Notice};
 use ringmark::store::reader::Detail;
@@ -83,6 +84,14 @@ fn full_record(block: &mut Block) -> RequestRecord {
         receive_lag_sum_ns: 10,
         receive_lag_max_ns: 11,
         received_bytes: 12,
+        network: NetworkTimes {
+            sent: Some(next()),
+            acknowledged: Some(next()),
+            rtt_ns: Some(14),
+            min_rtt_ns: Some(15),
+            retransmitted: Some(16),
+            out_of_order: Some(17),
+        },
         // One arrival out of order: two stamps mapped by different samples of the clock.
         arrivals: block.keep_arrivals(&[at(5), at(4), at(2000)]),
         text: block.keep_bytes("日本語".as_bytes()),
@@ -219,6 +228,14 @@ fn record_from(next: &mut impl FnMut() -> u64, texts: &[String; 3], raw: &[u8], 
         receive_lag_sum_ns: next(),
         receive_lag_max_ns: next(),
         received_bytes: next(),
+        network: NetworkTimes {
+            sent: maybe(next()).map(Tick),
+            acknowledged: maybe(next()).map(Tick),
+            rtt_ns: maybe(next()),
+            min_rtt_ns: maybe(next()),
+            retransmitted: maybe(next()).map(|n| n as u32),
+            out_of_order: maybe(next()).map(|n| n as u32),
+        },
         arrivals: block.keep_arrivals(&arrivals),
         text: block.keep_bytes(texts[0].as_bytes()),
         reasoning: block.keep_bytes(texts[1].as_bytes()),
@@ -390,9 +407,9 @@ fn files_from_before_conversations_are_read() {
     };
     assert_eq!(found(&path), [(2, None)]);
     assert!(Reader::open(&path).unwrap().run().unwrap().workers.iter().all(|worker| worker.stalls.is_none()));
-    old.execute_batch("PRAGMA user_version = 7").unwrap();
+    old.execute_batch("PRAGMA user_version = 8").unwrap();
     let error = Reader::open(&path).err().unwrap().to_string();
-    assert!(error.contains("has schema 7, this ringmark reads 6"), "{error}");
+    assert!(error.contains("has schema 8, this ringmark reads 7"), "{error}");
 }
 
 #[test]

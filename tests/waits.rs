@@ -1,9 +1,12 @@
 //! Nothing that a file, a program or a user does makes the program wait without end, and no child process outlives it.
 
 use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -144,6 +147,122 @@ fn an_interrupt_ends_a_program_that_parses_and_keeps_the_results() {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(text.contains("Benchmarking summary"), "{text}{}", String::from_utf8_lossy(&output.stderr));
     assert!(text.contains("the program failed"), "{text}");
+}
+
+/// A folder with a tokenizer of one word and this chat template.
+fn tokenizer(folder: &Path, template: &str) -> String {
+    let tokenizer = folder.join("tokenizer");
+    fs::create_dir(&tokenizer).unwrap();
+    let vocabulary = r#"{"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}}"#;
+    fs::write(tokenizer.join("tokenizer.json"), vocabulary).unwrap();
+    fs::write(tokenizer.join("chat_template.jinja"), template).unwrap();
+    tokenizer.display().to_string()
+}
+
+/// A template that takes minutes, with few instructions and little memory.
+const SLOW: &str =
+    "{% set s = 'a' * 1000000 %}{% for i in range(100000) %}{% set t = s | replace('a', 'b') %}{% endfor %}";
+
+#[test]
+fn an_interrupt_ends_a_chat_template() {
+    let folder = tempfile::tempdir().unwrap();
+    let tokenizer = tokenizer(folder.path(), SLOW);
+    let child = perf(folder.path(), &["--tokenizer-path", &tokenizer]).spawn().unwrap();
+    wait_for_thread(&child, "workload");
+    interrupt(&child);
+    assert_eq!(ended(child).status.code(), Some(130));
+}
+
+#[test]
+fn an_interrupt_ends_the_count_of_tokens_and_keeps_the_results() {
+    let folder = tempfile::tempdir().unwrap();
+    let slow = format!("{{% if messages[0].content == 'long' %}}{SLOW}{{% endif %}}");
+    let (tokenizer, out) = (tokenizer(folder.path(), &slow), folder.path().join("out").display().to_string());
+    let url = "mock:?usage=never&ttft=1ms&itl=1ms&tokens=3";
+    let call = ["perf", "--url", url, "-n", "4", "--no-timestamp", "--name", "run", "--prompt", "long"];
+    let call = [&call[..], &["--tokenizer-path", &tokenizer, "--outputs-dir", &out]].concat();
+    let child = ringmark(&call).spawn().unwrap();
+    let database = folder.path().join("out/run/parallel_1_number_4/benchmark_data.db");
+    wait_for("the database", || database.exists().then_some(()));
+    // The thread of the requests has ended when there is a database.
+    wait_for_thread(&child, "workload");
+    interrupt(&child);
+    let output = ended(child);
+    let (text, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("Results: ") && log.contains("interrupted while tokens were counted"), "{text}{log}");
+}
+
+#[test]
+fn a_chat_template_that_doubles_a_text_is_an_error_before_it_takes_the_memory() {
+    for template in [
+        "{% set n = namespace(s='aaaaaaaaaaaaaaaa') %}{% for i in range(60) %}{% set n.s = n.s ~ n.s %}{% endfor %}",
+        "{{ ('a' * 100000) | replace('a', 'b' * 100000) }}",
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let tokenizer = tokenizer(folder.path(), template);
+        let mut child = perf(folder.path(), &["--tokenizer-path", &tokenizer]).spawn().unwrap();
+        let status = format!("/proc/{}/status", child.id());
+        let mut peak_kib = 0;
+        wait_for("the end of ringmark", || {
+            let text = fs::read_to_string(&status).unwrap_or_default();
+            let peak = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+            peak_kib = peak_kib.max(peak.map_or(0, |peak| peak.parse::<u64>().unwrap()));
+            child.try_wait().unwrap()
+        });
+        let output = child.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && text.contains("chat template that needs more than 1 GiB"), "{text}");
+        assert!(text.contains("--tokenizer-path") && text.contains(&tokenizer), "{text}");
+        assert!(peak_kib < 4 << 20, "{peak_kib} KiB");
+    }
+}
+
+#[test]
+fn an_interrupt_ends_a_metrics_page_that_drips() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let page = format!("http://{}/metrics", listener.local_addr().unwrap());
+    let call = ["--duration", "600", "--name", "run", "--server-metrics", &page];
+    let call: Vec<&str> =
+        ["perf", "--url", "mock:?ttft=1ms&itl=1ms&tokens=3", "--no-timestamp"].into_iter().chain(call).collect();
+    let child = ringmark(&call).arg("--outputs-dir").arg(folder.path().join("out")).spawn().unwrap();
+    let (asked, is_asked) = mpsc::channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = asked.send(());
+            thread::spawn(move || {
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+                while stream.write_all(b"#").is_ok() {
+                    thread::sleep(Duration::from_millis(20));
+                }
+            });
+        }
+    });
+    is_asked.recv().unwrap();
+    interrupt(&child);
+    let output = ended(child);
+    let (text, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(130), "{text}{log}");
+    // Not after the 5 s that a scrape may take.
+    let run = fs::read_dir(folder.path().join("out/run")).unwrap().flatten().map(|entry| entry.path());
+    let summary = run.filter_map(|path| fs::read_to_string(path.join("benchmark_summary.json")).ok());
+    let summary: String = summary.collect();
+    assert!(summary.contains("interrupted before the response was complete"), "{summary}{text}{log}");
+}
+
+#[test]
+fn an_endless_array_is_read_as_far_as_it_is_needed() {
+    let folder = tempfile::tempdir().unwrap();
+    let call = format!(
+        "(printf '['; while :; do echo '{{\"question\": \"a\"}},'; done) | {} perf --url \
+         'mock:?ttft=1ms&itl=1ms&tokens=3' -n 2 --quiet --dataset openqa --dataset-path /dev/stdin --outputs-dir {}",
+        env!("CARGO_BIN_EXE_ringmark"),
+        folder.path().display()
+    );
+    let child = Command::new("bash").args(["-c", &call]).stderr(Stdio::piped()).spawn().unwrap();
+    let output = ended(child);
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

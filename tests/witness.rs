@@ -82,4 +82,8 @@ fn server_counts_include_witness_requests() {
     // A request in flight at the end may be counted or not, then the equality is unknown.
     assert!(counts.len() == 3 && counts.iter().all(|count| count["equal"] != false), "{counts:#?}");
     assert!(counts[0]["client"].as_u64().unwrap() > 100, "{counts:#?}");
+    // Both sides measure the same requests, so that every time is judged.
+    let times = summary["server"]["times"].as_array().unwrap();
+    assert!(!times.is_empty() && times.iter().all(|time| time["verdict"] == "consistent"), "{times:#?}");
+    assert!(times[0]["client_count"].as_u64().unwrap() > 100, "{times:#?}");
 }

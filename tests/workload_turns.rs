@@ -47,11 +47,11 @@ fn random() -> Spec {
 fn turns(workload: &Workload, phase: Phase, number: u64) -> Vec<String> {
     let conversations = workload.conversations.as_ref().unwrap();
     let text = |turn| {
-        let messages = format!("[{}]", str::from_utf8(conversations.messages(phase, number, turn)).unwrap());
+        let messages = format!("[{}]", str::from_utf8(&conversations.script(phase, number).turns[turn]).unwrap());
         let messages: Vec<Value> = serde_json::from_str(&messages).unwrap();
         messages.iter().map(|message| message["content"].as_str().unwrap()).collect::<Vec<_>>().join("|")
     };
-    (0..conversations.turns(phase, number)).map(text).collect()
+    (0..conversations.script(phase, number).turns.len()).map(text).collect()
 }
 
 fn all(workload: &Workload, count: u64) -> Vec<Vec<String>> {
@@ -176,7 +176,7 @@ fn a_template_may_contain_the_messages() {
     let template = r#"{"messages":[{"role":"user","content":"%p"}],"top_k":4,"model":"%m"}"#.to_string();
     let made = workload(&share_gpt().with(|s| s.data.query_template = Some(template))).unwrap();
     assert_eq!(all(&made, 1)[0].len(), 3);
-    let frame = made.conversations.as_ref().unwrap().frame(Measured, 0);
+    let frame = made.conversations.as_ref().unwrap().script(Measured, 0).frame;
     assert_eq!(&*frame.before, br#"{"messages":["#);
     assert!(str::from_utf8(&frame.after).unwrap().starts_with(r#"],"top_k":4,"model":"m""#));
 }

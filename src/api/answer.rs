@@ -309,9 +309,9 @@ impl Answer {
     /// did an event that ends with it.
     #[inline]
     pub(crate) fn bound_read(&mut self, early_ns: u32, exact: bool) {
-        let Answer { seen, reading, response, .. } = self;
+        let exact = exact && self.ends_with_event();
+        let Answer { seen, reading, .. } = self;
         let (from, pieces) = std::mem::replace(&mut self.bounded, (seen.arrivals.len(), reading.pieces));
-        let exact = exact && !self.left_over && (response.ends_with_event() || !response.is_events());
         let early_of = |piece: u32| if exact && piece == reading.pieces { 0 } else { early_ns };
         let last_is_exact = seen.arrivals.len() > from && early_of(reading.output_piece) == 0;
         let to = seen.arrivals.len() - usize::from(last_is_exact);
@@ -327,6 +327,22 @@ impl Answer {
                 *last = early_of(reading.silent_piece);
             }
         }
+    }
+
+    /// Whether [`Answer::bound_read`] would give a bound to anything: a time that may have been earlier.
+    #[inline]
+    pub(crate) fn needs_bound(&self, exact: bool) -> bool {
+        let Answer { seen, reading, bounded: (outputs, pieces), .. } = self;
+        let is_last = |piece: u32| exact && piece == reading.pieces && self.ends_with_event();
+        let is_inexact = |count: usize, piece: u32| count > usize::from(is_last(piece));
+        is_inexact(seen.arrivals.len() - outputs, reading.output_piece)
+            || is_inexact(usize::from(reading.end_piece > *pieces), reading.end_piece)
+            || is_inexact(seen.silent.len() - seen.silent_early_ns.len(), reading.silent_piece)
+    }
+
+    /// Whether the last byte of the last read is that of an event, or of the body of a response without events.
+    fn ends_with_event(&self) -> bool {
+        !self.left_over && (self.response.ends_with_event() || !self.response.is_events())
     }
 
     /// By how much [`AnswerData::last_token`] may have been earlier.

@@ -72,13 +72,11 @@ fn without_tags(page: &str) -> String {
     text
 }
 
-/// The text as one line of at most [`MAX_BYTES`]: runs of white space and control characters become one space.
+/// The text as one line of at most [`MAX_BYTES`]: runs of white space become one space. Control characters stay: they are
+/// made visible where the text is shown.
 pub(crate) fn single_line(text: &str) -> String {
     let mut line = String::new();
-    for word in text.split(|character: char| character.is_whitespace() || character.is_control()) {
-        if word.is_empty() {
-            continue;
-        }
+    for word in text.split_whitespace() {
         if !line.is_empty() {
             line.push(' ');
         }
@@ -127,6 +125,7 @@ mod tests {
             (r#"{"error":null,"code":3}"#, r#"{"error":null,"code":3}"#),
             ("event: error\ndata: {\"error\":{\"message\":\"m\"}}\n\n", "m"),
             ("plain  words\r\n", "plain words"),
+            ("a \u{1b}[31m\u{7} b", "a \u{1b}[31m\u{7} b"),
             (
                 "<html><head><title>T</title></head><body><h1>502 Bad Gateway</h1><hr>nginx</body></html>",
                 "502 Bad Gateway nginx",

@@ -95,6 +95,9 @@ fn composed(options: &Options, prompt: &Prompt) -> Result<Map<String, Value>, St
             add_options(options, parameters, row.and_then(Value::as_object), |name| {
                 set.is_some_and(|set| set.get(name).is_some())
             });
+            if parameters.is_empty() && template.is_some() && set.is_none() {
+                fields.shift_remove(group);
+            }
         }
     } else {
         let set = |name: &str| template.is_some_and(|template| template.get(name).is_some());
@@ -372,6 +375,9 @@ mod tests {
     fn a_template_without_a_prompt_gets_one() {
         let rendered = text(&templated(GivenFlags::default(), r#"{"x":1}"#), &Prompt::Text("p".to_string()));
         assert_eq!(rendered, r#"{"x":1,"model":"m","messages":[{"role":"user","content":"p"}]}"#, "and nothing else");
+        let template = templated(GivenFlags::default(), r#"{"input":{"prompt":"%p"}}"#);
+        let rendered = text(&Options { dialect: Dialect::DashScope, ..template }, &Prompt::Text("p".to_string()));
+        assert_eq!(rendered, r#"{"input":{"prompt":"p"},"model":"m"}"#, "no parameters either");
     }
 
     #[test]

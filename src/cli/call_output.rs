@@ -1,12 +1,15 @@
 //! Output of a call: standard output, and the text and HTML files in the results folder.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value as Json;
+
+use super::progress::Bars;
 use super::terminal::Output;
 use crate::files;
 use crate::report::html;
 use crate::run::{FinishedRun, RunError};
+use crate::search::Selection;
 use crate::spec::Spec;
 
 /// Width of tables in files, and on standard output if it is not a terminal, in columns.
@@ -21,13 +24,25 @@ pub const LOG_FILE: &str = "benchmark.log";
 /// What was measured: the runs, the exit status, and the error that ended the call or the writing of its files.
 pub struct Measured {
     pub runs: Vec<FinishedRun>,
+    /// Names of the loads of runs that were not started.
+    pub not_started: Vec<String>,
+    /// The search for a load, if the call was one.
+    pub search: Option<MeasuredSearch>,
     pub status: u8,
     pub error: Option<RunError>,
 }
 
-/// Standard output of a call of `perf`.
-#[derive(Debug, Default)]
+/// The result of a search for a load.
+pub struct MeasuredSearch {
+    /// The content of `sla_summary.json`.
+    pub json: Json,
+    pub selections: Vec<Selection>,
+}
+
+/// Where a call of `perf` prints its tables.
+#[derive(Debug)]
 pub struct Screen {
+    pub bars: Bars,
     pub quiet: bool,
     /// Print all tables of each run.
     pub verbose: bool,
@@ -38,12 +53,14 @@ impl Screen {
     /// Prints `text` with the width of the terminal, unless `--quiet` is given.
     pub fn print(&self, text: &dyn Fn(usize) -> String) {
         if !self.quiet {
-            self.output.print(&text(screen_width()));
+            self.bars.leave_full_screen();
+            self.output.print(&text(self.output.width(FILE_WIDTH)));
         }
     }
 
     /// Prints a text even with `--quiet`.
     pub fn print_always(&self, text: &str) {
+        self.bars.leave_full_screen();
         self.output.print(text);
     }
 
@@ -92,12 +109,7 @@ pub fn prepend_to(text: &str, root: &Path, name: &str) -> Result<(), RunError> {
     written.map_err(|cause| RunError::File { path, cause })
 }
 
-/// Whether to use colours: standard output is a terminal and `NO_COLOR` is unset or empty.
-pub fn screen_has_colours() -> bool {
-    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-}
-
 /// Width of the terminal on standard output, in columns; [`FILE_WIDTH`] if it is not a terminal.
 pub fn screen_width() -> usize {
-    rustix::termios::tcgetwinsize(std::io::stdout()).map_or(FILE_WIDTH, |size| usize::from(size.ws_col).max(1))
+    Output::default().width(FILE_WIDTH)
 }

@@ -4,13 +4,17 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::call_output::screen_width;
+use super::call_output::FILE_WIDTH;
+use super::documents::{is_stdout, write_json, write_text};
 use super::exit::{EarlyExit, status};
 use super::run_files::databases;
-use super::terminal::print;
+use super::terminal::Output;
 use crate::files;
 use crate::options::Language;
-use crate::report::compare::{Comparison, Given, comparison, html, render};
+use crate::report::call_document::document;
+use crate::report::compare::{
+    Comparison, Gate, Given, Limit, comparison, html, json, judge, markdown, render, render_gate, scan_limits,
+};
 use crate::report::{Measured, measured};
 use crate::spec::values;
 
@@ -30,11 +34,28 @@ pub struct CompareArgs {
     /// Language of the HTML page: en, zh
     #[arg(long, value_name = "LANGUAGE", default_value = "en", value_parser = values::language())]
     pub language: Language,
+    /// Exit with status 1 if figures get worse than with the first one: FIGURE:+PERCENT or FIGURE:-PERCENT, for example
+    /// 'p99_ttft:+5%,tps:-3%'. Figures as for --slo. A figure fails if it changes by at least so much and the difference is
+    /// significant; equal sides fail in at most 1 % of all comparisons. Needs repeated runs (perf --repeat) on both sides.
+    /// A success rate that falls significantly fails too
+    #[arg(long, value_name = "LIMITS")]
+    pub fail_on: Option<String>,
+    /// Also write the comparison as JSON (tools/schema/compare.schema.json) to FILE; with -, to standard output, and the
+    /// tables to standard error
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Also write the comparison as Markdown, for the summary of a CI job, to FILE; with -, to standard output, and the
+    /// tables to standard error
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
 }
 
 /// Prints the comparison; returns the exit status.
 pub(crate) fn show(args: &CompareArgs) -> Result<u8, EarlyExit> {
     let exit = |text: String| EarlyExit::error(&text);
+    let output = output(args).map_err(exit)?;
+    let limits = args.fail_on.as_deref().map(scan_limits).transpose();
+    let limits = limits.map_err(|what| exit(format!("--fail-on: {what}")))?;
     let places: Vec<Vec<PathBuf>> =
         args.files.iter().map(|path| databases(path)).collect::<Result<_, _>>().map_err(exit)?;
     if places.iter().map(Vec::len).sum::<usize>() < 2 {
@@ -53,13 +74,53 @@ pub(crate) fn show(args: &CompareArgs) -> Result<u8, EarlyExit> {
     }
     let comparison = comparison(&given(args, &places, &runs));
     check(&comparison, args.force).map_err(exit)?;
-    print(&render(&comparison, screen_width()))?;
+    output.print(&render(&comparison, output.width(FILE_WIDTH)));
     if let Some(path) = &args.html {
         files::write_named(path, html(&comparison, args.language).as_bytes())
             .map_err(|error| exit(format!("cannot write {}: {error}", path.display())))?;
-        print(&format!("HTML page: {}\n", path.display()))?;
+        output.print(&format!("HTML page: {}\n", path.display()));
     }
-    Ok(if runs.iter().any(|run| run.summary.is_void()) { status::VOID } else { status::DONE })
+    let is_void = runs.iter().any(|run| run.summary.is_void());
+    let gate = gate(&comparison, limits.as_deref(), is_void).map_err(exit)?;
+    if let Some(gate) = &gate {
+        output.print(&render_gate(gate, output.width(FILE_WIDTH)));
+    }
+    let status = match &gate {
+        _ if is_void => status::VOID,
+        Some(gate) if gate.has_failed() => status::MISSED,
+        _ => status::DONE,
+    };
+    write_documents(args, &comparison, gate.as_ref(), status)?;
+    output.finish()?;
+    Ok(status)
+}
+
+/// Where the tables go.
+fn output(args: &CompareArgs) -> Result<Output, String> {
+    match (is_stdout(args.json.as_ref()), is_stdout(args.markdown.as_ref())) {
+        (true, true) => Err("--json - and --markdown - both need standard output: give one of them a file".to_string()),
+        (json, markdown) => Ok(Output::beside_document(json || markdown)),
+    }
+}
+
+/// The result of `--fail-on`; `None` without limits. The figures of void runs cannot be judged, which is status 3.
+fn gate(comparison: &Comparison<'_>, limits: Option<&[Limit]>, is_void: bool) -> Result<Option<Gate>, String> {
+    limits.filter(|_| !is_void).map(|limits| judge(comparison, limits)).transpose()
+}
+
+fn write_documents(
+    args: &CompareArgs,
+    comparison: &Comparison<'_>,
+    gate: Option<&Gate>,
+    status: u8,
+) -> Result<(), EarlyExit> {
+    if let Some(path) = &args.json {
+        write_json("--json", path, &document("compare", status, json(comparison, gate)), true)?;
+    }
+    if let Some(path) = &args.markdown {
+        write_text("--markdown", path, &markdown(comparison, gate), true)?;
+    }
+    Ok(())
 }
 
 /// Each argument with its runs. `runs` has the runs of all arguments in order.

@@ -4,13 +4,14 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use super::terminal::{print, print_error};
-use super::{Command, EarlyExit, compare, interrupt, merge, mock, parse, perf_command, report, rig};
+use super::{Command, EarlyExit, calls, compare, guide, interrupt, merge, mock, parse, report, rig, shell, version};
 
 /// Runs `ringmark` with `arguments`, the program's name first, and returns its exit status. Output goes to standard
 /// output and standard error.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     interrupt::report_file_size_limit();
-    let status = parse(arguments).and_then(run_command);
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let status = parse(&arguments).and_then(|command| run_command(command, &arguments));
     ExitCode::from(status.unwrap_or_else(|early| show(&early)))
 }
 
@@ -29,14 +30,18 @@ fn show(early: &EarlyExit) -> u8 {
     )
 }
 
-/// Runs a subcommand; returns the exit status.
-fn run_command(command: Command) -> Result<u8, EarlyExit> {
+/// Runs a subcommand; returns the exit status. `arguments` are the whole command line.
+fn run_command(command: Command, arguments: &[OsString]) -> Result<u8, EarlyExit> {
     match command {
-        Command::Perf(args) => perf_command::run(&args.spec),
+        Command::Perf(args) => calls::run(&args, arguments),
         Command::Mock(args) => mock::serve(&args),
         Command::Report(args) => report::show(&args),
         Command::Merge(args) => merge::show(&args),
         Command::Compare(args) => compare::show(&args),
         Command::Rig(args) => rig::show(&args),
+        Command::Guide(args) => guide::show(&args),
+        Command::Version => version::show(),
+        Command::Completions(args) => shell::completions(&args),
+        Command::Man(args) => shell::man(&args),
     }
 }

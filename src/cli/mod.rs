@@ -4,17 +4,22 @@
 use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::visible::visible;
 
 mod calibration;
 mod call_output;
+pub(crate) mod calls;
 pub mod compare;
+pub(crate) mod config;
+mod documents;
 pub mod entry;
 mod exit;
-mod foreign_flags;
+pub mod guide;
+mod help;
 pub mod interrupt;
+pub mod live;
 pub mod merge;
 pub mod mock;
 pub mod perf_args;
@@ -24,14 +29,16 @@ pub mod report;
 pub mod rig;
 mod run_files;
 mod search;
+pub mod shell;
 mod terminal;
+mod version;
 mod visualizer;
 
 pub use exit::{EarlyExit, status};
 
 /// A load generator for LLM inference servers that stamps every token in the kernel and measures its own error.
 #[derive(Parser, Debug)]
-#[command(name = "ringmark", version, max_term_width = 120, disable_help_subcommand = true)]
+#[command(name = "ringmark", version = version::TEXT, max_term_width = 120)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -52,13 +59,46 @@ pub enum Command {
     Compare(compare::CompareArgs),
     /// Check this machine as a load generator and measure its limits
     Rig(rig::RigArgs),
+    /// Show the manual: how to measure, read, compare; every figure, finding and column
+    Guide(guide::GuideArgs),
+    /// Print the version, the commit, the target and the features of this program
+    Version,
+    /// Print a script that completes commands and flags in a shell
+    Completions(shell::CompletionsArgs),
+    /// Print a manual page in the format of man(1)
+    Man(shell::ManArgs),
 }
 
 /// Parses the command line.
 pub fn parse<I: IntoIterator<Item = T>, T: Into<OsString>>(arguments: I) -> Result<Command, EarlyExit> {
     let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+    if let Some((first, second)) = two_names_of_one_flag(&arguments) {
+        return Err(EarlyExit::error(&format!("{first} and {second} are names of one flag: give one of them")));
+    }
     let help = help_for(arguments.get(1));
-    Cli::try_parse_from(arguments).map(|cli| cli.command).map_err(|error| early_exit(&error, &help))
+    let parsed = help::command().try_get_matches_from(arguments).and_then(|matches| Cli::from_arg_matches(&matches));
+    parsed.map(|cli| cli.command).map_err(|error| early_exit(&error, &help))
+}
+
+/// Two names of one flag of the subcommand, such as `--parallel` and `--max-concurrency`, if both are given. Their values
+/// would otherwise become one list.
+fn two_names_of_one_flag(arguments: &[OsString]) -> Option<(String, String)> {
+    let cli = Cli::command();
+    let command = cli.find_subcommand(arguments.get(1)?.to_str()?)?;
+    let mut given: Vec<(&str, &str)> = Vec::new();
+    let words = arguments[2..].iter().filter_map(|word| word.to_str()).take_while(|word| *word != "--");
+    for name in words.filter_map(|word| word.strip_prefix("--")?.split('=').next()) {
+        let is_named = |argument: &&clap::Arg| {
+            argument.get_long() == Some(name) || argument.get_all_aliases().is_some_and(|all| all.contains(&name))
+        };
+        let Some(argument) = command.get_arguments().find(is_named) else { continue };
+        let id = argument.get_id().as_str();
+        match given.iter().find(|(other, before)| *other == id && *before != name) {
+            Some((_, before)) => return Some((format!("--{before}"), format!("--{name}"))),
+            None => given.push((id, name)),
+        }
+    }
+    None
 }
 
 /// The command that prints the help of the subcommand that was tried.
@@ -79,9 +119,10 @@ fn early_exit(error: &clap::Error, help: &str) -> EarlyExit {
         }
         _ => {
             let text = match foreign_flag(error) {
-                Some((flag, ours)) => {
-                    format!("error: '{}' is a flag of another program\nhint: ringmark has {ours}\n", visible(flag))
-                }
+                Some((flag, topic, ours)) => format!(
+                    "error: '{}' is a flag of another program\nhint: in ringmark, {ours}; see 'ringmark guide {topic}'\n",
+                    visible(flag)
+                ),
                 None => shorten(&text, help),
             };
             EarlyExit { text, to_stdout: false, status: status::UNABLE }
@@ -89,13 +130,19 @@ fn early_exit(error: &clap::Error, help: &str) -> EarlyExit {
     }
 }
 
-/// The unknown flag of an error, if it is one of another program, and what to write instead.
-fn foreign_flag(error: &clap::Error) -> Option<(&str, &'static str)> {
+/// The unknown flag of an error, if it is one of another program, the topic of the guide about that program, and what to
+/// write instead.
+fn foreign_flag(error: &clap::Error) -> Option<(&str, &'static str, String)> {
     if error.kind() != ErrorKind::UnknownArgument {
         return None;
     }
     match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(flag)) => Some((flag, foreign_flags::replacement(flag)?)),
+        Some(ContextValue::String(flag)) => {
+            // LMDeploy's flags may have underscores.
+            let name = flag.split('=').next().unwrap_or(flag).replace('_', "-");
+            let (topic, ours) = crate::guide::replacement(&name)?;
+            Some((flag, topic, ours))
+        }
         _ => None,
     }
 }
@@ -192,6 +239,21 @@ mod tests {
         let load = spec("--max-concurrency 4 --num-prompts 9").load;
         assert_eq!((load.parallel, load.number), (vec![4], vec![9]));
         assert_eq!(spec("--top_k 3 --top_p 0.5").sampling.top_k, Some(3));
+    }
+
+    #[test]
+    fn a_flag_is_given_once_and_under_one_name() {
+        for (line, names) in [
+            ("--parallel 1 --max-concurrency 2", ["--parallel", "--max-concurrency"]),
+            ("--num-prompts 5 --number=6", ["--num-prompts", "--number"]),
+            ("--concurrency 3 --max-concurrency 3", ["--concurrency", "--max-concurrency"]),
+            ("--parallel 1 --parallel 2", ["--parallel", "multiple times"]),
+            ("-n 1 --number 2", ["--number", "multiple times"]),
+        ] {
+            let early = parse(["ringmark", "perf"].into_iter().chain(line.split_whitespace())).unwrap_err();
+            assert!(names.iter().all(|name| early.text.contains(name)), "{line}: {}", early.text);
+        }
+        assert_eq!(spec("--request-count 7 --benchmark-duration 30 --tokenizer t").load.number, [7]);
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! The arguments of `ringmark perf`.
 
+use std::path::PathBuf;
+
 use clap::{Arg, Args};
 
 use crate::spec::Spec;
+
+const HEADING: &str = "Configuration";
 
 /// Flags of `ringmark perf`.
 #[derive(Args, Debug)]
@@ -11,6 +15,17 @@ use crate::spec::Spec;
 pub struct PerfArgs {
     #[command(flatten)]
     pub spec: Spec,
+    /// Read flags from a TOML file: the keys are the names of the flags, and [[scenario]] tables with a name have those of
+    /// one call each. Flags on the command line and in the environment (RINGMARK_FLAG_MAX_TOKENS=100) come before the file
+    #[arg(long, value_name = "FILE", help_heading = HEADING)]
+    pub config: Option<PathBuf>,
+    /// Run only these scenarios of --config [default: all, in the order of the file]
+    #[arg(long, value_name = "NAME", num_args = 1.., requires = "config", help_heading = HEADING)]
+    pub scenario: Vec<String>,
+    /// Print the flags of the call as a file for --config, and do nothing else. Secrets are printed as env:NAME or file:PATH,
+    /// which the flags for secrets accept
+    #[arg(long, help_heading = HEADING)]
+    pub print_config: bool,
 }
 
 /// Accepts negative numbers as values: `--rate -1` is valid, and `--parallel -1` is reported as an invalid value instead

@@ -6,18 +6,18 @@ use std::cell::RefCell;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::call_output::{
-    FILE_WIDTH, LOG_FILE, Measured, PAGE, SUMMARY, Screen, append, append_to, databases, prepend_to,
-    screen_has_colours, write_html,
+    FILE_WIDTH, LOG_FILE, Measured, PAGE, SUMMARY, Screen, append, append_to, databases, prepend_to, write_html,
 };
+use super::documents::CallResult;
 use super::exit::{EarlyExit, status};
 use super::progress::Bars;
-use super::terminal::print_error;
+use super::terminal::{Output, print_error};
 use super::{interrupt, search, visualizer};
 use crate::files;
 use crate::finding::Finding;
@@ -37,20 +37,60 @@ use crate::run::{FinishedRun, RunContext, RunError, check_limits};
 use crate::secrets::mask_foreign;
 use crate::server::local::{self, Local};
 use crate::spec::Spec;
+use crate::spec::output::OutputSpec;
 use crate::stats::Summary;
 use crate::sweep::{self, SweepResult};
 use crate::visible::visible_line;
 use crate::visualizer::Visualizer;
 use crate::workload::rng::Randomness;
 
-/// Plans and runs one call; returns the exit status.
-pub fn run(spec: &Spec) -> Result<u8, EarlyExit> {
+/// The signals of a process, which may run several calls one after the other.
+#[derive(Default)]
+pub(crate) struct Interrupts {
+    stop: Arc<AtomicU8>,
+    /// The log of the call that has been started. While there is none, the first signal ends the process.
+    started: Arc<Mutex<Option<Arc<Log>>>>,
+    /// A run sends requests.
+    sending: Arc<AtomicBool>,
+    /// What the call that runs now shows.
+    bars: Arc<Mutex<Option<Bars>>>,
+}
+
+impl Interrupts {
+    /// Handles signals from now on.
+    ///
+    /// # Errors
+    /// If the system refuses the handlers.
+    pub(crate) fn watch() -> Result<Interrupts, EarlyExit> {
+        let interrupts = Interrupts::default();
+        watch_signals(&interrupts).map_err(|text| EarlyExit::error(&text))?;
+        Ok(interrupts)
+    }
+
+    fn set_log(&self, log: Option<Arc<Log>>) {
+        *lock(&self.started) = log;
+    }
+
+    /// A call begins: until it has a log, the first signal ends the process.
+    fn begin_call(&self, bars: &Bars) {
+        self.set_log(None);
+        *lock(&self.bars) = Some(bars.clone());
+    }
+}
+
+/// Plans and runs one call; returns the exit status. With `stdout_is_document` nothing is printed on standard output.
+/// `result` is set once the call has started to measure.
+pub(crate) fn run(
+    spec: &Spec,
+    interrupts: &Interrupts,
+    stdout_is_document: bool,
+    result: &mut Option<CallResult>,
+) -> Result<u8, EarlyExit> {
     let exit = |text: String| EarlyExit::error(&mask_foreign(&text, &spec.secrets()));
-    let stop = Arc::new(AtomicU8::new(0));
-    let started: Arc<OnceLock<Arc<Log>>> = Arc::default();
-    let sending: Arc<AtomicBool> = Arc::default();
-    watch_signals(&stop, &started, &sending).map_err(exit)?;
-    let bars = Bars::new(spec.output.quiet);
+    let Interrupts { stop, sending, .. } = interrupts;
+    let bars = Bars::new(spec.output.quiet, spec.output.live).map_err(exit)?;
+    let _full_screen = FullScreen(bars.clone());
+    interrupts.begin_call(&bars);
     let show_steps = |steps| -> Box<dyn std::any::Any> { Box::new(bars.show_steps(steps)) };
     let mut notify = |line: String| {
         if !spec.output.quiet {
@@ -73,7 +113,8 @@ pub fn run(spec: &Spec) -> Result<u8, EarlyExit> {
     let level = if spec.output.quiet { LogLevel::Error } else { spec.output.level() };
     log.add_screen(level, !std::io::stderr().is_terminal(), Box::new(bars.stderr()));
     // From here on, an interrupt ends the call in order.
-    let log = started.get_or_init(|| log);
+    interrupts.set_log(Some(log.clone()));
+    let log = &log;
     let created = results::claim(&spec.output, &mut facts, &mut plans).map_err(exit)?;
     let root = plans[0].report.root.clone();
     log.add_file(spec.output.level(), root.join(LOG_FILE));
@@ -85,10 +126,10 @@ pub fn run(spec: &Spec) -> Result<u8, EarlyExit> {
             _ => interrupted(&text, log),
         }
     };
-    let mut visualizer = visualizer::start(spec, &plans, log, &stop).map_err(not_started)?;
-    let local = start_local(&plans[0], &root, log, &stop).map_err(not_started)?;
+    let mut visualizer = visualizer::start(spec, &plans, log, stop).map_err(not_started)?;
+    let local = start_local(&plans[0], &root, log, stop).map_err(not_started)?;
     let show_progress = |read: Box<dyn Fn() -> crate::run::PhaseProgress + Send>| -> Box<dyn std::any::Any> {
-        Box::new((bars.show_phase(read), Sending::begin(&sending)))
+        Box::new((bars.show_phase(log.clone(), read), Sending::begin(sending)))
     };
     let context = RunContext {
         log: log.clone(),
@@ -102,7 +143,9 @@ pub fn run(spec: &Spec) -> Result<u8, EarlyExit> {
     let planned = plans.len();
     let exports = plans[0].report.exports.clone();
     let shard = plans[0].shard.clone();
-    let screen = Screen { quiet: spec.output.quiet, verbose: spec.output.verbose, ..Screen::default() };
+    let output = Output::beside_document(stdout_is_document);
+    let OutputSpec { quiet, verbose, .. } = spec.output;
+    let screen = Screen { bars: bars.clone(), quiet, verbose, output };
     let measured = match &search {
         Some(search) => search::run_search((spec, search, &facts), &plans[0], &context, &screen, visualizer.as_mut()),
         None => run_sweep(spec, plans, &context, &screen, visualizer.as_mut()),
@@ -128,12 +171,24 @@ pub fn run(spec: &Spec) -> Result<u8, EarlyExit> {
         true => Ok(()),
         false => write_exports(&exports, &measured.runs, &screen),
     };
+    if !measured.runs.is_empty()
+        && let Err(error) = results::link_latest(&spec.output, &root)
+    {
+        log.warning(&error);
+    }
+    let error = measured.error.as_ref().map(|error| error_text(error, &measured.runs)).or(exported.err());
+    let error = error.map(|text| mask_foreign(&text, &spec.secrets()));
+    let status = if error.is_some() { status::UNABLE } else { measured.status };
+    let reason = (status == status::MISSED)
+        .then(|| mask_foreign(&exit_reason(&measured.runs, search.is_some()), &spec.secrets()));
+    *result = Some(CallResult::new(spec, &root, &measured, status, error.as_deref(), reason.as_deref()));
     if let Some(error) = &measured.error {
         log.final_error(&error.to_string());
-        return Err(exit(error_text(error, &measured.runs)));
+    }
+    if let Some(error) = error {
+        return Err(EarlyExit::error(&error));
     }
     if !measured.runs.is_empty() {
-        exported.map_err(exit)?;
         let file = |name: &str, file: &str| format!("{name}: {}\n", root.join(file).display());
         screen.print(&|_| file("Report", PAGE) + &file("All tables", SUMMARY));
         screen.print_always(&format!("Results: {}\n", root.display()));
@@ -142,15 +197,12 @@ pub fn run(spec: &Spec) -> Result<u8, EarlyExit> {
             let line = format!("Shard {} of the load: 'ringmark merge {}' combines all.\n", shard.share, all.display());
             screen.print_always(&line);
         }
-        if spec.output.quiet && measured.status == status::MISSED {
-            print_error(&mask_foreign(
-                &format!("{}\n", exit_reason(&measured.runs, search.is_some())),
-                &spec.secrets(),
-            ));
+        if let Some(reason) = reason.filter(|_| spec.output.quiet) {
+            print_error(&format!("{reason}\n"));
         }
     }
     screen.output.finish()?;
-    Ok(measured.status)
+    Ok(status)
 }
 
 /// Everything that can be checked before anything is written.
@@ -204,14 +256,14 @@ fn run_sweep(
         if screen.verbose {
             screen.print(&|width| tables::render(summary, width));
         } else if count == 1 {
-            screen.print(&|width| tables::brief(summary, width, screen_has_colours()));
+            screen.print(&|width| tables::brief(summary, width, screen.output.has_colours()));
         }
         append(&tables::render(summary, FILE_WIDTH), &root)
     };
     let mut result = sweep::run_all(plans, context, &mut ended);
     let shown = show_sweep(spec, &result, screen, &root);
     let error = result.error.take().or(shown.err());
-    Measured { status: exit_status(&result), runs: result.runs, error }
+    Measured { status: exit_status(&result), runs: result.runs, not_started: result.not_started, search: None, error }
 }
 
 /// Prints what the runs have in common, then writes the files of the call.
@@ -221,7 +273,7 @@ fn show_sweep(spec: &Spec, result: &SweepResult, screen: &Screen, root: &Path) -
         |width: usize| line.as_ref().map_or_else(String::new, |line| format!("\n{}", wrap("", line, width)));
     let finished = &result.runs;
     if screen.quiet {
-        screen.print_always(&overview::objectives(&summaries(finished), screen_has_colours()));
+        screen.print_always(&overview::objectives(&summaries(finished), screen.output.has_colours()));
     }
     let shown = match finished.len() {
         0 => {
@@ -231,7 +283,7 @@ fn show_sweep(spec: &Spec, result: &SweepResult, screen: &Screen, root: &Path) -
         1 => {
             // The only run of a call was shown at its end.
             if !result.not_started.is_empty() && !screen.verbose {
-                screen.print(&|width| tables::brief(&finished[0].summary, width, screen_has_colours()));
+                screen.print(&|width| tables::brief(&finished[0].summary, width, screen.output.has_colours()));
             }
             screen.print_and_append(root, &interruption)
         }
@@ -262,14 +314,11 @@ fn interrupted(text: &str, log: &Log) -> EarlyExit {
 
 /// Handles signals. Until `started` has the log of the call, nothing has been written and the first signal ends the
 /// process.
-fn watch_signals(
-    stop: &Arc<AtomicU8>,
-    started: &Arc<OnceLock<Arc<Log>>>,
-    sending: &Arc<AtomicBool>,
-) -> Result<(), String> {
-    let (started, sending) = (started.clone(), sending.clone());
+fn watch_signals(interrupts: &Interrupts) -> Result<(), String> {
+    let Interrupts { stop, started, sending, bars } = interrupts;
+    let (started, sending, bars) = (started.clone(), sending.clone(), bars.clone());
     let on_first = move || {
-        let Some(log) = started.get() else {
+        let Some(log) = lock(&started).clone() else {
             print_error("interrupted before the run\n");
             std::process::exit(i32::from(status::INTERRUPTED));
         };
@@ -279,12 +328,29 @@ fn watch_signals(
         };
         log.warning(&format!("{what}; press Ctrl-C again to end immediately"));
     };
-    let on_second = || {
+    let on_second = move || {
+        if let Some(bars) = &*lock(&bars) {
+            bars.leave_full_screen();
+        }
         local::kill_all();
         children::kill_all();
     };
     interrupt::watch(stop.clone(), on_first, on_second)
         .map_err(|error| format!("cannot install the handler of Ctrl-C: {error}"))
+}
+
+/// Locks a mutex whose value no panic can leave half-written.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Leaves the full-screen view when the call ends, whatever ends it.
+struct FullScreen(Bars);
+
+impl Drop for FullScreen {
+    fn drop(&mut self) {
+        self.0.leave_full_screen();
+    }
 }
 
 /// Exists while a run sends requests.
@@ -313,8 +379,8 @@ fn show_overview(
 ) -> Result<(), RunError> {
     let runs = summaries(finished);
     let place = root.display().to_string();
-    screen
-        .print(&|width| before(width) + &overview::render_on_screen(&runs, Some(&place), width, screen_has_colours()));
+    let colours = screen.output.has_colours();
+    screen.print(&|width| before(width) + &overview::render_on_screen(&runs, Some(&place), width, colours));
     let text = before(FILE_WIDTH) + &overview::render(&runs, Some(&place), FILE_WIDTH, false);
     let logged = append_to(&text, root, LOG_FILE);
     logged.and(prepend_to(&format!("{text}\nResults of each run:\n"), root, SUMMARY))

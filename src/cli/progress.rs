@@ -1,4 +1,5 @@
-//! Progress bars on standard error: one for each phase of a run and each preparation step.
+//! Progress on standard error: a bar for each phase of a run and each preparation step, a line every 10 s if it is not a
+//! terminal, or the full-screen view.
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
@@ -10,53 +11,97 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
 
 use self::layout::Counts;
-
+use self::text::{figures_line, phase_name};
+use super::live::LiveScreen;
+use crate::log::Log;
 use crate::record::Phase;
+use crate::report;
 use crate::run::PhaseProgress;
 use crate::workload::progress::StepProgress;
 
 mod layout;
+pub(super) mod text;
 
 /// Interval between updates of the bars.
 const PERIOD: Duration = Duration::from_millis(100);
+/// Interval between drawings of the full-screen view.
+const LIVE_PERIOD: Duration = Duration::from_millis(250);
+/// Seconds between progress lines.
+const LINE_EVERY_S: f64 = 10.0;
 
-/// The bars of a call, shared by all its runs. Lines written through [`Bars::stderr`] appear above the bars.
+/// The progress of a call, shared by all its runs. Lines written through [`Bars::stderr`] appear above the bars.
 #[derive(Clone, Debug)]
 pub(crate) struct Bars {
     multi: MultiProgress,
+    live: Option<LiveScreen>,
 }
 
 impl Bars {
-    /// Bars on standard error; hidden if it is not a terminal or `quiet` is set.
-    pub fn new(quiet: bool) -> Bars {
+    /// Bars on standard error, or the full-screen view; hidden if it is not a terminal or `quiet` is set.
+    ///
+    /// # Errors
+    /// One line if standard error cannot show the full-screen view.
+    pub fn new(quiet: bool, live: bool) -> Result<Bars, String> {
         let target = if quiet || !io::stderr().is_terminal() {
             ProgressDrawTarget::hidden()
         } else {
             ProgressDrawTarget::stderr_with_hz(10)
         };
-        Bars { multi: MultiProgress::with_draw_target(target) }
+        let live = live.then(LiveScreen::new).transpose()?;
+        Ok(Bars { multi: MultiProgress::with_draw_target(target), live })
     }
 
     /// A writer to standard error that keeps the bars intact.
     pub fn stderr(&self) -> StderrAboveBars {
-        StderrAboveBars { multi: self.multi.clone(), wraps: io::stderr().is_terminal() }
+        StderrAboveBars { bars: self.clone(), wraps: io::stderr().is_terminal() }
     }
 
-    /// Shows the progress that `read` returns, ten times a second, until the result is dropped.
-    pub(crate) fn show_phase(&self, read: impl Fn() -> PhaseProgress + Send + 'static) -> BarUpdater {
+    /// Leaves the full-screen view, so that what is printed can be seen.
+    pub(crate) fn leave_full_screen(&self) {
+        if let Some(live) = &self.live {
+            live.leave();
+        }
+    }
+
+    /// Shows the progress that `read` returns until the result is dropped, and logs a line every 10 s.
+    pub(crate) fn show_phase(&self, log: Arc<Log>, read: impl Fn() -> PhaseProgress + Send + 'static) -> BarUpdater {
+        let mut lines = ProgressLines::default();
+        let mut log_line = move |progress: &PhaseProgress| {
+            lines.next(progress).iter().for_each(|line| log.progress(line));
+        };
+        if let Some(live) = self.live.clone() {
+            return BarUpdater::start(LIVE_PERIOD, move |_| {
+                let progress = read();
+                log_line(&progress);
+                live.show(progress);
+            });
+        }
         let mut shown = PhaseBar { multi: self.multi.clone(), bar: None, template: String::new() };
-        BarUpdater::start(move |last| {
-            shown.show(read());
+        BarUpdater::start(PERIOD, move |last| {
+            let progress = read();
+            log_line(&progress);
+            shown.show(&progress);
             if last {
                 shown.end();
             }
         })
     }
 
-    /// Shows a bar for each preparation step, such as building requests, until the result is dropped.
+    /// Shows each preparation step, such as building requests, until the result is dropped.
     pub fn show_steps(&self, steps: Arc<StepProgress>) -> BarUpdater {
+        // Before the first run the terminal is not taken.
+        if let Some(live) = self.live.clone().filter(LiveScreen::is_entered) {
+            return BarUpdater::start(LIVE_PERIOD, move |_| {
+                let progress = steps.reading();
+                let share = match progress.total {
+                    0 => String::new(),
+                    total => format!(" {:.0} %", progress.done as f64 / total as f64 * 100.0),
+                };
+                live.show_step(format!("{}{share}", progress.what).into());
+            });
+        }
         let (multi, mut shown) = (self.multi.clone(), None);
-        BarUpdater::start(move |last| {
+        BarUpdater::start(PERIOD, move |last| {
             update_step_bar(&multi, &mut shown, &steps);
             if let Some((_, bar)) = shown.take_if(|_| last) {
                 bar.abandon();
@@ -109,14 +154,14 @@ pub(crate) struct BarUpdater {
 }
 
 impl BarUpdater {
-    /// Calls `show` ten times a second, and with `true` at the end.
-    fn start(mut show: impl FnMut(bool) + Send + 'static) -> BarUpdater {
+    /// Calls `show` once in each period, and with `true` at the end.
+    fn start(period: Duration, mut show: impl FnMut(bool) + Send + 'static) -> BarUpdater {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = thread::Builder::new().name("progress".to_string()).spawn(move || {
             while !stopped.load(Ordering::Acquire) {
                 show(false);
-                thread::park_timeout(PERIOD);
+                thread::park_timeout(period);
             }
             show(true);
         });
@@ -139,19 +184,21 @@ impl Drop for BarUpdater {
 /// Writes to standard error and hides the bars while it writes.
 #[derive(Clone, Debug)]
 pub(crate) struct StderrAboveBars {
-    multi: MultiProgress,
+    bars: Bars,
     /// Break lines between words; terminals break within words.
     wraps: bool,
 }
 
 impl Write for StderrAboveBars {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Bars { multi, live } = &self.bars;
         match std::str::from_utf8(bytes) {
+            Ok(text) if live.as_ref().is_some_and(|live| live.log(text)) => {}
             Ok(text) if self.wraps => {
                 let text = layout::wrapped(text, screen_width());
-                self.multi.suspend(|| io::stderr().write_all(text.as_bytes()))?;
+                multi.suspend(|| io::stderr().write_all(text.as_bytes()))?;
             }
-            _ => self.multi.suspend(|| io::stderr().write_all(bytes))?,
+            _ => multi.suspend(|| io::stderr().write_all(bytes))?,
         }
         Ok(bytes.len())
     }
@@ -170,24 +217,25 @@ struct PhaseBar {
 }
 
 impl PhaseBar {
-    fn show(&mut self, progress: PhaseProgress) {
-        let Some(label) = label(progress.phase) else { return };
+    fn show(&mut self, progress: &PhaseProgress) {
+        let Some(label) = label(progress) else { return };
         if self.bar.as_ref().is_none_or(|(phase, _)| *phase != progress.phase) {
             self.end();
             let bar = self.multi.add(ProgressBar::no_length());
-            bar.set_prefix(label);
+            bar.set_prefix(label.clone());
             self.template.clear();
             self.bar = Some((progress.phase, bar));
         }
         if let Some((_, bar)) = &self.bar {
-            let (length, position) = extent(&progress);
+            let (length, position) = extent(progress);
             if let Some(length) = length {
                 bar.set_length(length);
             }
             bar.set_position(position);
-            let message = message(&progress);
             // The width of the terminal can change during the run.
-            let template = layout::template(&counts(&progress), label.len(), message.len(), screen_width());
+            let width = screen_width();
+            let message = figures_line(progress, width.saturating_sub(INDENT.len() + 1));
+            let template = layout::template(&counts(progress), label.len(), 0, width) + "\n" + INDENT + "{msg}";
             if template != self.template {
                 bar.set_style(layout::style(&template));
                 self.template = template;
@@ -198,16 +246,53 @@ impl PhaseBar {
 
     fn end(&mut self) {
         if let Some((_, bar)) = self.bar.take() {
+            // The figures follow as results.
+            if let Some((first, _)) = self.template.split_once('\n') {
+                bar.set_style(layout::style(first));
+            }
             bar.abandon();
         }
     }
 }
 
-fn label(phase: Phase) -> Option<&'static str> {
-    match phase {
-        Phase::Preflight | Phase::Witness => None,
-        Phase::Warmup => Some("Warmup"),
-        Phase::Measured => Some("Processing"),
+/// Before the figures below a bar.
+const INDENT: &str = "    ";
+
+/// What stands before a bar: `Processing`, or with several runs `Load 2 of 5, Concurrency 8`.
+fn label(progress: &PhaseProgress) -> Option<String> {
+    let phase = phase_name(progress.phase)?;
+    let Some(place) = progress.run.place.name() else { return Some(phase.to_string()) };
+    let warmup = if progress.phase == Phase::Warmup { ", warm-up" } else { "" };
+    let mut label = format!("{place}, {}{warmup}", progress.run.load);
+    label[..1].make_ascii_uppercase();
+    Some(label)
+}
+
+/// The progress lines of a run: one every 10 s.
+#[derive(Debug, Default)]
+struct ProgressLines {
+    phase: Phase,
+    /// Periods of this phase that have passed.
+    passed: u64,
+}
+
+impl ProgressLines {
+    fn next(&mut self, progress: &PhaseProgress) -> Option<String> {
+        let passed = (progress.elapsed_s / LINE_EVERY_S) as u64;
+        if self.phase != progress.phase {
+            *self = ProgressLines { phase: progress.phase, passed };
+        }
+        if passed <= self.passed {
+            return None;
+        }
+        self.passed = passed;
+        let place = progress.run.place.name().map_or_else(String::new, |place| format!("{place}: "));
+        Some(match progress.phase {
+            Phase::Measured => format!("{place}{}", report::progress_line(&progress.figures, progress.total)),
+            phase => {
+                format!("{place}{}: {} of {} done", phase_name(phase)?, progress.done, progress.total.unwrap_or(0))
+            }
+        })
     }
 }
 
@@ -223,17 +308,6 @@ fn extent(progress: &PhaseProgress) -> (Option<u64>, u64) {
     }
 }
 
-fn message(progress: &PhaseProgress) -> String {
-    let mut text = format!("{} ok", progress.ok);
-    if progress.failed > 0 {
-        text.push_str(&format!(", {} failed", progress.failed));
-    }
-    if progress.elapsed_s > 0.0 && progress.done > 0 {
-        text.push_str(&format!(", {:.1} req/s", progress.done as f64 / progress.elapsed_s));
-    }
-    text
-}
-
 fn counts(progress: &PhaseProgress) -> Counts {
     match (progress.total, progress.duration_s) {
         (Some(total), _) => Counts::Requests(total),
@@ -245,6 +319,9 @@ fn counts(progress: &PhaseProgress) -> Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Place;
+    use crate::run::RunTitle;
+    use crate::store::live::Snapshot;
 
     fn bar(shown: &PhaseBar) -> &ProgressBar {
         &shown.bar.as_ref().unwrap().1
@@ -257,25 +334,85 @@ mod tests {
             bar: None,
             template: String::new(),
         };
-        shown.show(PhaseProgress { phase: Phase::Preflight, ..PhaseProgress::default() });
+        shown.show(&PhaseProgress { phase: Phase::Preflight, ..PhaseProgress::default() });
         assert!(shown.bar.is_none());
 
-        shown.show(PhaseProgress { phase: Phase::Warmup, done: 4, total: Some(5), ok: 4, ..PhaseProgress::default() });
+        shown.show(&PhaseProgress {
+            phase: Phase::Warmup,
+            done: 4,
+            total: Some(5),
+            ok: 4,
+            ..measured(Place { number: 0, of: None, repeated: false })
+        });
         let warmup = bar(&shown).clone();
-        assert_eq!((warmup.prefix().as_str(), warmup.position(), warmup.length()), ("Warmup", 4, Some(5)));
+        assert_eq!(
+            (warmup.prefix().as_str(), warmup.position(), warmup.length()),
+            ("Load 0, Concurrency 8, warm-up", 4, Some(5))
+        );
 
-        shown.show(PhaseProgress {
+        shown.show(&measured(Place { number: 1, of: Some(1), repeated: false }));
+        assert!(warmup.is_finished());
+        let run = bar(&shown);
+        assert_eq!((run.prefix().as_str(), run.position(), run.length()), ("Processing", 3, Some(10)));
+        assert!(run.message().starts_with("1 failed, 2 ok, 2.0 req/s, 20.0 tok/s"), "{}", run.message());
+    }
+
+    fn measured(place: Place) -> PhaseProgress {
+        let figures = Snapshot {
+            done: 3,
+            ok: 2,
+            failed: 1,
+            output_tokens: 20,
+            elapsed_s: 1.0,
+            ttft_p50_ns: Some(41_200_000),
+            ttft_p99_ns: Some(120_000_000),
+            ..Snapshot::default()
+        };
+        PhaseProgress {
+            run: Arc::new(RunTitle { place, load: "Concurrency 8".to_string(), ..RunTitle::default() }),
             done: 3,
             total: Some(10),
             ok: 2,
             failed: 1,
-            elapsed_s: 1.5,
+            elapsed_s: 31.5,
+            figures,
             ..PhaseProgress::default()
-        });
-        assert!(warmup.is_finished());
-        let run = bar(&shown);
-        assert_eq!((run.prefix().as_str(), run.position(), run.length()), ("Processing", 3, Some(10)));
-        assert_eq!(run.message(), "2 ok, 1 failed, 2.0 req/s");
+        }
+    }
+
+    #[test]
+    fn labels_have_the_place_in_the_call() {
+        let label = |number, of, repeated| label(&measured(Place { number, of, repeated })).unwrap();
+        assert_eq!(label(2, Some(5), false), "Load 2 of 5, Concurrency 8");
+        assert_eq!(label(2, Some(6), true), "Run 2 of 6, Concurrency 8");
+        assert_eq!(label(3, None, false), "Load 3, Concurrency 8");
+        assert_eq!(label(1, Some(1), false), "Processing");
+    }
+
+    #[test]
+    fn figures_are_left_out_where_they_do_not_fit() {
+        let line = |width| figures_line(&measured(Place::default()), width);
+        assert_eq!(line(75), "1 failed, 2 ok, 2.0 req/s, 20.0 tok/s, TTFT p50 41.2 ms p99 120 ms");
+        assert_eq!((line(40), line(10)), ("1 failed, 2 ok, 2.0 req/s, 20.0 tok/s".to_string(), "1 failed".to_string()));
+    }
+
+    #[test]
+    fn a_line_is_logged_every_ten_seconds() {
+        let mut lines = ProgressLines::default();
+        let mut at = |phase, elapsed_s| {
+            let place = Place { number: 2, of: Some(5), repeated: false };
+            lines.next(&PhaseProgress { phase, elapsed_s, ..measured(place) })
+        };
+        assert_eq!(at(Phase::Warmup, 9.9), None);
+        assert_eq!(at(Phase::Warmup, 10.1).as_deref(), Some("load 2 of 5: Warm-up: 3 of 10 done"));
+        assert_eq!(at(Phase::Measured, 0.1), None);
+        assert_eq!(at(Phase::Measured, 9.9), None);
+        let line = at(Phase::Measured, 10.0).unwrap();
+        assert!(
+            line.starts_with("load 2 of 5: 3 of 10 done, 2 ok, 1 failed, 2.00 req/s, 20.0 tok/s, TTFT p50"),
+            "{line}"
+        );
+        assert_eq!((at(Phase::Measured, 19.9), at(Phase::Measured, 20.0).is_some()), (None, true));
     }
 
     #[test]

@@ -3,14 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde_json::{Value as Json, json};
 
-use super::call_output::{screen_has_colours, screen_width};
+use super::call_output::FILE_WIDTH;
+use super::documents::{is_stdout, write_json};
 use super::exit::{EarlyExit, status};
 use super::merge;
 use super::run_files::databases;
-use super::terminal::print;
+use super::terminal::Output;
 use crate::files;
 use crate::options::Language;
+use crate::report::call_document::{document, stored_runs};
 use crate::report::export::write_all;
 use crate::report::workload::report_differences;
 use crate::report::{Measured, definitions, html, measured, overview, screen, search, shards};
@@ -38,9 +41,14 @@ pub struct ReportArgs {
     /// Write a CSV file with one row for each run, in the columns of LMDeploy's profile_throughput.py
     #[arg(long, value_name = "FILE")]
     pub csv: Option<PathBuf>,
-    /// Write a file in the format of another tool: vllm, aiperf, llmd or evalscope-db
+    /// Write a file in the format of another tool: vllm, aiperf, llmd evalscope-db, or lmdeploy-api (the CSV of
+    /// its profile_restful_api.py); or a folder for evalscope's own reports and dashboards: evalscope=DIR
     #[arg(long, value_name = "FORMAT=FILE", num_args = 1)]
     pub export: Vec<String>,
+    /// Write the figures of all runs as one JSON document (tools/schema/report.schema.json) to FILE; with -, to standard
+    /// output, and the tables to standard error
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
 }
 
 /// Prints the tables of each run and, for several runs, the combined report. Shards of one load are merged into one run.
@@ -54,49 +62,64 @@ pub(crate) fn show(args: &ReportArgs) -> Result<u8, EarlyExit> {
     }
     let runs: Vec<Measured> = files.iter().map(read).collect::<Result<_, _>>()?;
     if runs.len() > 1 && runs.iter().all(|run| run.run.facts.shard.is_some()) {
-        if !exports.is_empty() {
-            return Err(exit("--csv and --export cannot write merged shards: use 'ringmark merge --csv'".to_string()));
+        if !exports.is_empty() || args.json.is_some() {
+            let flags = "--csv, --export and --json do not write merged shards here";
+            return Err(exit(format!("{flags}: use 'ringmark merge' with --csv or --json")));
         }
         drop(runs);
         let output =
             merge::MergeOutput { html: args.html.clone(), language: args.language, ..merge::MergeOutput::default() };
         return merge::merge(&files, false, &output);
     }
+    let output = Output::beside_document(is_stdout(args.json.as_ref()));
+    let width = output.width(FILE_WIDTH);
     if shards::are_shards(&runs) {
         if !exports.is_empty() {
             return Err(exit("--csv and --export cannot write merged shards: give one file".to_string()));
         }
-        return show_shards(args, &files);
+        return show_shards(args, &files, output);
     }
     if !args.force {
         check_alike(&runs, &files).map_err(exit)?;
     }
     for (run, file) in runs.iter().zip(&files) {
         if runs.len() > 1 {
-            print(&format!("{}\n", file.display()))?;
+            output.print(&format!("{}\n", file.display()));
         }
         if let Some(shard) = &run.run.facts.shard {
-            print(&format!("Shard {} of a load: 'ringmark merge' combines all its shards.\n", shard.share))?;
+            output.print(&format!("Shard {} of a load: 'ringmark merge' combines all its shards.\n", shard.share));
         }
-        print(&screen::render(&run.summary, screen_width()))?;
+        output.print(&screen::render(&run.summary, width));
     }
     let summaries: Vec<&Summary> = runs.iter().map(|run| &run.summary).collect();
     if summaries.len() > 1 {
-        print(&overview::render(&summaries, None, screen_width(), screen_has_colours()))?;
+        output.print(&overview::render(&summaries, None, width, output.has_colours()));
     }
     let stored = runs.iter().map(|run| StoredSearchRun { summary: &run.summary, refusals: &run.run.refusals });
-    print(&search::render_told(&find_searches(&stored.collect::<Vec<_>>()), screen_width()))?;
+    let searches = find_searches(&stored.collect::<Vec<_>>());
+    output.print(&search::render_told(&searches, width));
     let void = summaries.iter().any(|run| run.is_void());
+    let entries: Vec<(&Summary, &Path)> = summaries.iter().copied().zip(files.iter().map(PathBuf::as_path)).collect();
+    let results = json!({"runs": stored_runs(&entries), "searches": searches.iter().map(search::stored_json).collect::<Vec<_>>()});
     if let Some(path) = &args.html {
         let pages = runs.into_iter().zip(&files).map(|(run, file)| html::Run::from_measured(file, run));
         let pages: Vec<html::Run> = pages.collect::<Result<_, _>>().map_err(|error| exit(error.to_string()))?;
-        write_page(path, &html::page(&pages, args.language))?;
+        write_page(path, &html::page(&pages, args.language), &output)?;
     }
     let written = write_all(&exports, &files).map_err(|error| exit(error.to_string()))?;
     for path in written {
-        print(&format!("Written: {}\n", path.display()))?;
+        output.print(&format!("Written: {}\n", path.display()));
     }
+    write_document(args, void, results)?;
+    output.finish()?;
     Ok(exit_status(void))
+}
+
+fn write_document(args: &ReportArgs, void: bool, results: Json) -> Result<(), EarlyExit> {
+    match &args.json {
+        Some(path) => write_json("--json", path, &document("report", exit_status(void), results), true),
+        None => Ok(()),
+    }
 }
 
 /// Checks that all runs are of one server and workload: loads of different ones make no sweep.
@@ -117,22 +140,26 @@ fn check_alike(runs: &[Measured], files: &[PathBuf]) -> Result<(), String> {
     Ok(())
 }
 
-fn show_shards(args: &ReportArgs, files: &[PathBuf]) -> Result<u8, EarlyExit> {
+fn show_shards(args: &ReportArgs, files: &[PathBuf], output: Output) -> Result<u8, EarlyExit> {
     let merged = shards::measured(files, &[]).and_then(|merged| html::Run::read_shards(files, merged));
     let shards = merged.map_err(|error| EarlyExit::error(&error.to_string()))?;
-    print(&format!("{} shards of one load, merged into one run:\n", files.len()))?;
-    print(&screen::render(&shards.summary, screen_width()))?;
+    output.print(&format!("{} shards of one load, merged into one run:\n", files.len()));
+    output.print(&screen::render(&shards.summary, output.width(FILE_WIDTH)));
     let void = shards.summary.is_void();
+    let results = json!({"runs": stored_runs(&[(&shards.summary, &files[0])]), "searches": []});
     if let Some(path) = &args.html {
-        write_page(path, &html::page(&[shards], args.language))?;
+        write_page(path, &html::page(&[shards], args.language), &output)?;
     }
+    write_document(args, void, results)?;
+    output.finish()?;
     Ok(exit_status(void))
 }
 
-fn write_page(path: &Path, page: &str) -> Result<(), EarlyExit> {
+fn write_page(path: &Path, page: &str, output: &Output) -> Result<(), EarlyExit> {
     files::write_named(path, page.as_bytes())
         .map_err(|error| EarlyExit::error(&format!("cannot write {}: {error}", path.display())))?;
-    print(&format!("HTML report: {}\n", path.display()))
+    output.print(&format!("HTML report: {}\n", path.display()));
+    Ok(())
 }
 
 fn exit_status(void: bool) -> u8 {

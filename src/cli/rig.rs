@@ -7,10 +7,13 @@ use super::calibration::{self, CalibrateArgs};
 use super::call_output::screen_width;
 use super::exit::{EarlyExit, status};
 use super::terminal::print;
+use crate::host::cgroup;
 use crate::host::checks::{self, Check};
 use crate::host::facts::Facts;
+use crate::host::topology::Topology;
 use crate::report::table::{Align, Table, cut, number, wrap};
 use crate::roofline::{self, LoadFigures, RingSupport, Roofline};
+use crate::spec::ClientSpec;
 use crate::time::format_ns;
 
 /// Flags of `ringmark rig`.
@@ -39,6 +42,7 @@ pub(crate) fn show(args: &RigArgs) -> Result<u8, EarlyExit> {
     let mut checks = checks::evaluate(&facts);
     checks.extend(ring_checks(&support));
     let cores: Vec<usize> = core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
+    checks.push(worker_cores(&cores, &Topology::read()));
     let roofline = if args.no_roofline { None } else { Some(roofline::measure(&cores)) };
     let roofline = roofline.transpose().map_err(|error| EarlyExit::error(&error))?;
     if args.json {
@@ -48,6 +52,25 @@ pub(crate) fn show(args: &RigArgs) -> Result<u8, EarlyExit> {
         print(&text(&checks, roofline.as_ref(), screen_width()))?;
     }
     Ok(status::DONE)
+}
+
+/// The cores that the workers of a run get.
+fn worker_cores(allowed: &[usize], topology: &Topology) -> Check {
+    let order = topology.order(allowed);
+    let workers = ClientSpec::default_worker_cores(&order, cgroup::cpu_quota());
+    let node = |core: &usize| topology.nodes.iter().position(|cores| cores.contains(core));
+    let mut nodes: Vec<usize> = workers.iter().filter_map(node).collect();
+    nodes.dedup();
+    let list = |numbers: &[usize]| numbers.iter().map(usize::to_string).collect::<Vec<String>>().join(",");
+    let several = (nodes.len() > 1).then(|| {
+        format!(
+            "the workers are on NUMA nodes {}: for the lowest latencies, limit them to those of node {} with --cores {}",
+            list(&nodes),
+            nodes[0],
+            list(&workers.iter().copied().filter(|core| node(core) == Some(nodes[0])).collect::<Vec<usize>>())
+        )
+    });
+    Check { name: "Cores of the workers", value: list(&workers), advice: several }
 }
 
 fn ring_checks(support: &RingSupport) -> Vec<Check> {
@@ -122,6 +145,19 @@ fn roofline_text(roofline: &Roofline, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cores_of_the_workers_are_listed() {
+        let node = |first: usize| vec![first, first + 1, first + 4, first + 5];
+        let siblings = (0..4).map(|core| vec![core, core + 4]).collect();
+        let mut topology = Topology { siblings, nodes: vec![node(0), node(2)], network_node: None };
+        let all: Vec<usize> = (0..8).collect();
+        let check = worker_cores(&all, &topology);
+        assert_eq!(check.value, "1,2,3");
+        assert!(check.advice.is_some_and(|advice| advice.contains("NUMA nodes 0,1") && advice.ends_with("--cores 1")));
+        topology.nodes = Vec::new();
+        assert_eq!(worker_cores(&all, &topology).advice, None);
+    }
 
     #[test]
     fn advice_is_printed_below_the_table() {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::call_output::{FILE_WIDTH, Measured, Screen, append, write_html};
+use super::call_output::{FILE_WIDTH, Measured, MeasuredSearch, Screen, append, write_html};
 use super::exit::status;
 use super::visualizer;
 use crate::files;
@@ -11,11 +11,12 @@ use crate::plan::sla::SearchPlan;
 use crate::plan::{Plan, PlanError};
 use crate::prepare::calibration;
 use crate::record::facts::Refusal;
-use crate::report::{overview, screen, search as report};
+use crate::report::{overview, screen, search as report, search_glance};
 use crate::run::{FinishedRun, RunContext, RunError};
-use crate::search::Probe;
+use crate::search::{Probe, StoredSearch};
 use crate::spec::output::repeat_suffix;
 use crate::spec::{RigFacts, Spec, resolve};
+use crate::stats::Summary;
 use crate::store::writer::add_refusals;
 use crate::sweep::{self, EarlyEnd, SearchResult};
 use crate::visualizer::Visualizer;
@@ -38,6 +39,8 @@ pub fn run_search(
         // Each run sends new prompts, because the server may have cached those of earlier runs.
         number += 1;
         plan.place_in_call(number, spec.data.dataset_offset, before);
+        plan.report.place.of = None;
+        plan.report.place.repeated = search.runs > 1;
         before = before.saturating_add(plan.prompts());
         Ok(plan)
     };
@@ -55,11 +58,13 @@ pub fn run_search(
         written = parts.into_iter().fold(Ok(()), Result::and);
     }
     let status = exit_status(&result);
+    let json = report::json(search, &result.probes, &result.selections, result.early_end.is_none());
+    let searched = MeasuredSearch { json, selections: result.selections };
     let error = match result.early_end {
         Some(EarlyEnd::Failed(error)) => Some(error),
         _ => written.err(),
     };
-    Measured { runs: result.runs, status, error }
+    Measured { runs: result.runs, not_started: Vec::new(), search: Some(searched), status, error }
 }
 
 /// The plan for one load, with the server and the model of the first plan.
@@ -108,7 +113,17 @@ fn show(screen: &Screen, search: &SearchPlan, result: &SearchResult, root: &Path
         _ => "",
     };
     let text = |width| format!("{notice}{}", report::render(search, &result.probes, &result.selections, width));
-    let shown = screen.print_and_append(root, &text);
+    match screen.verbose {
+        true => screen.print(&text),
+        false => {
+            let runs: Vec<&Summary> = result.runs.iter().map(|run| &run.summary).collect();
+            let (plan, probes, selections) = (search.clone(), result.probes.clone(), result.selections.clone());
+            let told = StoredSearch { plan, probes, selections, next: None };
+            let notice = notice.trim_start();
+            screen.print(&|width| search_glance::render(&runs, &told, notice, width, screen.output.has_colours()));
+        }
+    }
+    let shown = append(&text(FILE_WIDTH), root);
     let json = report::json(search, &result.probes, &result.selections, result.early_end.is_none());
     let path = root.join("sla_summary.json");
     let written = files::replace(&path, format!("{json:#}\n").as_bytes());

@@ -5,8 +5,10 @@ use std::io;
 use std::rc::Rc;
 
 use super::memory::WorkerMemory;
+use super::network::{ConnectionNetwork, NetworkBudget, send_request};
 use super::receive::ReceivePath;
 use super::receive::delivery::{ConnectionKey, Delivery};
+use super::segments::ReadCount;
 use super::socket::Socket;
 use super::telemetry::Telemetry;
 use super::tls_response;
@@ -14,7 +16,7 @@ use super::unrecorded::UnrecordedRequest;
 use crate::api::answer::{Answer, AnswerOptions, Step};
 use crate::net::tls::Tls;
 use crate::record::trace::{ResponseTracer, Trace};
-use crate::record::{Failure, Outcome, Phase};
+use crate::record::{Failure, NetworkTimes, Outcome, Phase};
 use crate::time::clock::Clock;
 use crate::time::{MS, Tick};
 
@@ -73,6 +75,11 @@ pub struct Connection {
     /// By how much the bytes of the last read may have arrived earlier than `last_active`, and whether its last byte
     /// arrived exactly then.
     read_bound: (u32, bool),
+    pub(super) network: ConnectionNetwork,
+    /// All reads of the connection.
+    read_count: ReadCount,
+    /// The last read of the response had output.
+    had_output: bool,
     /// How long the TCP connection took to open, nanoseconds.
     pub connect_ns: u64,
     /// The request whose record is made when the body has ended, while the connection is draining.
@@ -96,6 +103,7 @@ impl Connection {
     /// Writes bytes without blocking; see [`Socket::send`].
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         match &self.socket {
+            Some(socket) if self.network.stamps_request() => send_request(socket, bytes),
             Some(socket) => socket.send(bytes),
             None => Err(io::Error::from_raw_os_error(libc::EBADF)),
         }
@@ -104,6 +112,9 @@ impl Connection {
     /// Writes the queued bytes of the TLS session without blocking; false when the socket has no room for all of them.
     pub(crate) fn flush_tls(&mut self) -> io::Result<bool> {
         match (&mut self.tls, &self.socket) {
+            (Some(tls), Some(socket)) if self.network.stamps_request() => {
+                tls.flush_with(|bytes| send_request(socket, bytes))
+            }
             (Some(tls), Some(socket)) => tls.flush(socket.fd()?),
             _ => Ok(true),
         }
@@ -130,7 +141,13 @@ impl Connection {
         self.last_active = now;
         self.next_after = now;
         self.read_bound = (0, false);
+        self.had_output = false;
         self.requests += 1;
+    }
+
+    /// The network's part of the request whose record is made, which was written from `write_start` on.
+    pub(super) fn end_network(&mut self, write_start: Option<Tick>, clock: &Clock) -> NetworkTimes {
+        self.network.end(self.socket.as_deref(), write_start, clock)
     }
 
     /// Ends the response on the client's side: after a timeout, a write error, or at the end of the run.
@@ -170,6 +187,7 @@ pub struct Connections {
     memory: WorkerMemory,
     options: AnswerOptions,
     trace: Option<Trace>,
+    pub(super) network_budget: NetworkBudget,
     /// Connections that the peer closed right after a response without announcing it.
     silent_closes: u64,
     /// Responses on reused connections.
@@ -183,6 +201,8 @@ pub struct Connections {
 const STAMP_TO_SOCKET_NS: u64 = MS;
 /// Two conversions of one timestamp differ by less.
 const CONVERSION_NS: i64 = 100;
+/// A bound that is narrower than this is not made narrower.
+const NARROW_NS: u32 = 20_000;
 /// A close within this time after a response is not an idle timeout: the server closes every connection.
 const SILENT_CLOSE_NS: u64 = 100 * MS;
 /// How long a slot waits for the end of the body after the end event. With most servers it comes at once, and the slot can
@@ -203,6 +223,7 @@ impl Connections {
             memory,
             options,
             trace,
+            network_budget: NetworkBudget::default(),
             silent_closes: 0,
             answered_again: 0,
             kept_open: 0,
@@ -220,10 +241,13 @@ impl Connections {
             .inspect_err(|_| {
                 self.free.push(connection_id);
             })?;
+        // A set of epoll would report the timestamps until they are taken.
+        connection.network = ConnectionNetwork::new(&socket, matches!(receive, ReceivePath::Ring(_)));
         connection.socket = Some(socket);
         connection.state = state;
         connection.requests = 0;
         connection.closing = false;
+        connection.read_count = ReadCount::default();
         self.opened += 1;
         Ok(connection_id)
     }
@@ -242,6 +266,9 @@ impl Connections {
             enough_after_ns: None,
             next_after: Tick(0),
             read_bound: (0, false),
+            network: ConnectionNetwork::default(),
+            read_count: ReadCount::default(),
+            had_output: false,
             connect_ns: 0,
             unrecorded: None,
             held_bytes: 0,
@@ -311,7 +338,11 @@ impl Connections {
 
     /// Adds a newly opened connection to the idle ones.
     pub(crate) fn add_idle(&mut self, connection_id: u32) {
-        self.entries[connection_id as usize].state = ConnectionState::Idle;
+        let connection = &mut self.entries[connection_id as usize];
+        connection.state = ConnectionState::Idle;
+        if connection.requests == 0 {
+            connection.network.opened_early();
+        }
         self.idle.push(connection_id);
     }
 
@@ -367,6 +398,9 @@ impl Connections {
         let Some(connection) = self.entries.get_mut(source.connection as usize) else { return DeliveryEffect::Nothing };
         if connection.generation != source.generation || connection.socket.is_none() {
             return DeliveryEffect::Nothing;
+        }
+        if let Delivery::Bytes { bytes, emptied, .. } = &delivery {
+            connection.read_count.add(bytes.len(), *emptied);
         }
         if matches!(connection.state, ConnectionState::Idle | ConnectionState::Finished { .. })
             && let (Delivery::Bytes { bytes, .. }, Some(tls)) = (&delivery, &mut connection.tls)
@@ -442,10 +476,15 @@ impl Connection {
         let step = match delivery {
             Delivery::Bytes { bytes, timestamp_ns, empty_since, emptied } => {
                 let since = empty_since.max(self.next_after);
+                let previous = self.last_active;
                 let (at, stamped) = self.arrival(timestamp_ns, since, reaped, clock, telemetry);
                 self.last_active = at;
                 let last_byte = stamped.filter(|_| emptied);
                 self.next_after = last_byte.unwrap_or(since).max(since);
+                if self.had_output {
+                    telemetry.recent.add_gap(at.ns_since(previous).max(0) as u64);
+                }
+                let outputs = self.answer.seen.arrivals.len();
                 // After a read without a timestamp, which counts as late as it was processed, later ones count as late.
                 let exact = last_byte.is_some_and(|stamp| at.ns_since(stamp) <= CONVERSION_NS);
                 let early_ns = u32::try_from(at.ns_since(since).max(0)).unwrap_or(u32::MAX);
@@ -467,8 +506,11 @@ impl Connection {
                     }
                 };
                 let between_records = self.tls.as_ref().is_none_or(|tls| tls.is_between_records());
-                self.read_bound = (early_ns, exact && between_records);
-                self.answer.bound_read(early_ns, self.read_bound.1);
+                let last_is_exact = exact && between_records;
+                let early_ns = self.early_ns(early_ns, exact, last_is_exact, telemetry);
+                self.had_output = self.answer.seen.streamed && self.answer.seen.arrivals.len() > outputs;
+                self.read_bound = (early_ns, last_is_exact);
+                self.answer.bound_read(early_ns, last_is_exact);
                 step
             }
             Delivery::Eof if handshaking && self.awaits_tunnel() => {
@@ -506,6 +548,20 @@ impl Connection {
                 true
             }
         }
+    }
+
+    /// By how much what is in the last read may have arrived earlier than its timestamp: nothing if it came in one segment
+    /// (`has_stamp`: the timestamp is that of its last segment), else `early_ns`.
+    fn early_ns(&mut self, early_ns: u32, has_stamp: bool, last_is_exact: bool, telemetry: &mut Telemetry) -> u32 {
+        if early_ns < NARROW_NS || !self.answer.needs_bound(last_is_exact) {
+            return early_ns;
+        }
+        let received = self.socket.as_ref().filter(|_| has_stamp).and_then(|socket| socket.received());
+        if received.is_some_and(|received| self.read_count.is_one_segment(received)) {
+            return 0;
+        }
+        telemetry.recent.add_gap(0);
+        early_ns
     }
 
     fn has_enough(&self) -> bool {

@@ -10,8 +10,8 @@ use super::request::{RequestEnd, Turn, perform};
 use super::worker_state::{Job, STOP_OFFERING, Worker};
 use crate::record::Phase;
 use crate::time::{MS, US};
-use crate::workload::TurnOf;
-use crate::workload::conversation::Conversations;
+use crate::workload::conversation::{Conversations, Script};
+use crate::workload::stream::{BodyStream, Built};
 
 /// How long a slot waits before it looks again whether its body has been built: a share of the time that it has waited, so
 /// that many waiting slots do not take the CPU from the builders.
@@ -53,9 +53,17 @@ async fn write_job(worker: &Worker, slot: u32, job: Job, wire: &mut Vec<u8>) -> 
         workload.write_request(job.phase, job.index, wire);
         return Some(job);
     };
-    if let Some(body) = stream.take(job.index) {
+    let (built, waited_ns) = take_built(worker, slot, job, stream).await?;
+    if let Built::Body(body) = built {
         workload.write_body(job.phase, job.index, &body, wire);
-        return Some(Job { body_wait_ns: Some(0), ..job });
+    }
+    Some(Job { body_wait_ns: Some(waited_ns), ..job })
+}
+
+/// Takes what was built for a job, with the time that it was waited for, nanoseconds; `None` if the run ends before.
+async fn take_built(worker: &Worker, slot: u32, job: Job, stream: &BodyStream) -> Option<(Built, u64)> {
+    if let Some(built) = stream.take(job.index) {
+        return Some((built, 0));
     }
     let began = worker.now();
     loop {
@@ -66,9 +74,8 @@ async fn write_job(worker: &Worker, slot: u32, job: Job, wire: &mut Vec<u8>) -> 
         let pause_ns = (waited_ns / BODY_WAIT_SHARE).clamp(SHORTEST_BODY_WAIT_NS, LONGEST_BODY_WAIT_NS);
         worker.sleep_until(slot, worker.now().plus_ns(pause_ns)).await;
         let now = worker.now();
-        if let Some(body) = stream.take(job.index) {
-            workload.write_body(job.phase, job.index, &body, wire);
-            return Some(Job { body_wait_ns: Some(now.ns_since(began).max(0) as u64), ..job });
+        if let Some(built) = stream.take(job.index) {
+            return Some((built, now.ns_since(began).max(0) as u64));
         }
         if worker.state.borrow().phase.is_stopping(now) {
             count_unsent(worker, job.phase, 1);
@@ -94,7 +101,8 @@ fn count_unsent(worker: &Worker, phase: Phase, turns: u32) {
     }
 }
 
-/// Sends all turns of conversation `job.index`. The first one is due when the job is.
+/// Sends all turns of conversation `job.index`. The first one is due when the job is. If the conversation is still being
+/// built, waits for it.
 async fn run_conversation(
     worker: &Worker,
     slot: u32,
@@ -102,27 +110,49 @@ async fn run_conversation(
     conversations: &Conversations,
     scratch: &mut Scratch,
 ) -> RequestEnd {
+    let Some(stream) = worker.setup.workload.stream().filter(|_| job.phase == Phase::Measured) else {
+        let script = conversations.script(job.phase, job.index);
+        return run_turns(worker, slot, job, (conversations, script), scratch).await;
+    };
+    match take_built(worker, slot, job, stream).await {
+        Some((Built::Conversation(built), waited_ns)) => {
+            let job = Job { body_wait_ns: Some(waited_ns), ..job };
+            run_turns(worker, slot, job, (conversations, built.script()), scratch).await
+        }
+        _ => RequestEnd { at: worker.now(), connected: true, ok: false },
+    }
+}
+
+/// Sends the turns of a conversation.
+async fn run_turns(
+    worker: &Worker,
+    slot: u32,
+    job: Job,
+    (conversations, script): (&Conversations, Script<'_>),
+    scratch: &mut Scratch,
+) -> RequestEnd {
     let Scratch { wire, history } = scratch;
     let Job { phase, index: number, .. } = job;
-    let (turns, first) = (conversations.turns(phase, number), conversations.requests_before(phase, number));
-    let mut job = Job { index: first, conversation: Some(number), ..job };
+    let turns = script.turns.len() as u32;
+    let mut job = Job { index: script.first, conversation: Some(number), ..job };
     count_begun(worker, phase, turns);
     history.clear();
     loop {
         if job.turn > 0 {
             history.push(b',');
         }
-        history.extend_from_slice(conversations.messages(phase, number, job.turn));
+        history.extend_from_slice(&script.turns[job.turn as usize]);
         wire.clear();
-        let turn = TurnOf { conversations, number, index: job.index };
-        let body_at = worker.setup.workload.write_turn(phase, turn, history, wire);
-        let answered_calls = conversations.answered_calls(phase, number, job.turn + 1);
+        let body_at = worker.setup.workload.write_turn((phase, job.index), script.frame, history, wire);
+        let answered_calls = script.answered_calls(job.turn + 1);
         let turn = Turn { body: &wire[body_at..], history, answered_calls };
         let end = perform(worker, slot, job, wire, Some(turn)).await;
         job.turn += 1;
         job.index += 1;
         job.previous_end = Some(end.at);
         job.due = end.at.plus_ns(conversations.think_ns(phase, job.index));
+        // Only the first turn can have waited.
+        job.body_wait_ns = job.body_wait_ns.map(|_| 0);
         if job.turn == turns || !(end.ok && wait_for_turn(worker, slot, job).await) {
             count_unsent(worker, phase, turns - job.turn);
             return end;

@@ -10,7 +10,7 @@ use std::task::Poll;
 use monoio::net::UnixStream;
 
 use super::receive::ReceivePath;
-use super::worker_state::{Job, Wait, Worker, WorkerState};
+use super::worker_state::{Job, LoopWait, Wait, Worker, WorkerState};
 use super::{slot, transport};
 use crate::time::Tick;
 
@@ -72,7 +72,7 @@ async fn run_event_loop(worker: &Rc<Worker>, assign: &mut impl FnMut(&mut Vec<Jo
     // The existing slots run first, so that the loop has something to wait for.
     run_woken_slots(worker).await;
     let mut unassigned = Vec::new();
-    let mut waited = true;
+    let mut waited = None;
     loop {
         let woken = {
             let state = &mut *worker.state.borrow_mut();
@@ -123,28 +123,34 @@ impl IdleWait {
         }
     }
 
-    /// Lets woken slots run; without any, waits until there is something to do. Returns whether it waited.
-    async fn wait(&self, worker: &Worker, woken: bool) -> io::Result<bool> {
+    /// Lets woken slots run; without any, waits until there is something to do. Returns how it wanted to wait, if it did.
+    async fn wait(&self, worker: &Worker, woken: bool) -> io::Result<Option<LoopWait>> {
         match self {
             IdleWait::Epoll(stream) => {
-                let next = worker.state.borrow().next_poll(worker.now());
+                let begin = worker.now();
+                let until = worker.state.borrow_mut().next_poll(begin).unwrap_or(begin);
                 if let ReceivePath::Epoll(epoll) = &mut worker.state.borrow_mut().receive {
-                    epoll.wake_at(next)?;
+                    epoll.wake_at(until)?;
                 }
                 readable(worker, stream).await?;
-                Ok(true)
+                Ok(Some(LoopWait { begin, until }))
             }
             IdleWait::Ring | IdleWait::Spin if woken => {
                 run_woken_slots(worker).await;
-                Ok(false)
+                Ok(None)
             }
-            IdleWait::Spin => Ok(false),
+            IdleWait::Spin => Ok(None),
             IdleWait::Ring => {
                 let state = &mut *worker.state.borrow_mut();
-                let now = state.clock.now();
-                let next = state.next_poll(now);
-                state.receive.wait(now, next)?;
-                Ok(true)
+                if state.receive.has_more() {
+                    return Ok(None);
+                }
+                let begin = state.clock.now();
+                let Some(until) = state.next_poll(begin) else { return Ok(None) };
+                let gather_ns = state.gather_ns();
+                state.telemetry.record_gather(gather_ns);
+                state.receive.wait(begin, until, gather_ns)?;
+                Ok(Some(LoopWait { begin, until }))
             }
         }
     }

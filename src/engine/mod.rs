@@ -40,12 +40,14 @@ pub mod event_loop;
 pub mod executor;
 pub mod job;
 mod memory;
+mod network;
 pub mod preflight_progress;
 pub mod receive;
 pub mod record_sender;
 mod recording;
 pub mod request;
 pub mod schedule;
+mod segments;
 pub mod server_watch;
 pub mod slot;
 pub mod socket;
@@ -54,6 +56,8 @@ mod tls_response;
 pub mod transport;
 mod unrecorded;
 mod unsolicited;
+pub mod waiting;
+pub mod wake_ups;
 pub mod witness;
 pub mod worker;
 pub mod worker_state;
@@ -70,8 +74,9 @@ use self::worker::{Command, Reply, WorkerChannels};
 use self::worker_state::{PhasePlan, Setup};
 use crate::finding::Finding;
 use crate::host;
+use crate::host::local_server::ServerCores;
 use crate::net::tls;
-use crate::plan::{Load, Plan};
+use crate::plan::{Load, Plan, Transport};
 use crate::record::memory::MemoryBudget;
 use crate::record::share::Share;
 use crate::record::trace::Trace;
@@ -160,6 +165,7 @@ impl Engine {
     ) -> Result<Engine, EngineError> {
         let tls = plan.target.tls.as_ref().map(tls::config).transpose().map_err(EngineError::Tls)?;
         let cores = plan.cores.clone();
+        let may_spin = may_spin(&plan);
         let connections_opened = AtomicU64::new(0);
         let preflight = Arc::new(PreflightProgress::default());
         let server = Arc::new(ServerWatch::default());
@@ -177,6 +183,7 @@ impl Engine {
             trace,
             clock_error_ns: AtomicU64::new(0),
             failed: AtomicBool::new(false),
+            may_spin,
         });
         let count = cores.len() as u16;
         let start =
@@ -309,6 +316,20 @@ impl Drop for Engine {
             let _ = thread.join();
         }
     }
+}
+
+/// Whether each worker may spin before a send: not on a core that a server on this machine may use.
+fn may_spin(plan: &Plan) -> Vec<bool> {
+    let used = match &plan.target.transport {
+        // The built-in server of a call has a core of its own, unless all are those of workers.
+        _ if plan.target.mock.is_some() => match host::affinity::has_other_cores(&plan.cores) {
+            true => ServerCores::None,
+            false => ServerCores::All,
+        },
+        Transport::Tcp(addresses) => host::local_server::cores(addresses),
+        Transport::Unix(_) => ServerCores::All,
+    };
+    plan.cores.iter().map(|core| !used.contains(*core)).collect()
 }
 
 fn start_worker(

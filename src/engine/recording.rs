@@ -6,9 +6,11 @@ use super::job::Job;
 use super::unrecorded::{RequestTimes, UnrecordedRequest};
 use super::worker_state::{Setup, WorkerState};
 use crate::api::Dialect;
+use crate::api::answer::Answer;
 use crate::api::meaning::Usage;
 use crate::finding::Oddity;
-use crate::record::{Outcome, RequestRecord, Span, TokenSource};
+use crate::plan::Plan;
+use crate::record::{Block, Outcome, RequestRecord, Span, TokenSource};
 use crate::time::Tick;
 
 /// So many connections may drain on a worker, or as many as it has slots.
@@ -23,34 +25,59 @@ pub(super) fn write_record(
     request: &UnrecordedRequest,
     body: Option<&[u8]>,
 ) {
-    let plan = &setup.plan;
-    let WorkerState { connections, record_sender, telemetry, .. } = state;
+    let WorkerState { connections, record_sender, telemetry, clock, .. } = state;
     let times = request.times;
+    let network = connections.entries[connection_id as usize].end_network(times.write_start, clock);
     let connection = &connections.entries[connection_id as usize];
-    let seen = &connection.answer.seen;
-    let usage = seen.usage;
-    let outcome = connection.answer.outcome();
-    let end_event = seen.end_event.filter(|_| outcome == Outcome::Ok);
-    let end = end_event.unwrap_or(connection.ended);
-    let end_early_ns = if end_event.is_some() { seen.end_early_ns } else { connection.end_early_ns() };
-    let open_after_end_ns = seen.end_event.map(|at| connection.ended.ns_since(at).max(0) as u64);
-    let mut oddities = seen.oddities;
-    if open_after_end_ns.is_some_and(|ns| ns >= OPEN_AFTER_END_NS) {
-        oddities.add(Oddity::OpenAfterEnd);
-    }
+    let answer = &connection.answer;
     let block = &mut record_sender.block;
-    let record = RequestRecord {
+    let ends_with_event = answer.seen.end_event.is_some() && answer.outcome() == Outcome::Ok;
+    let end_early_ns = if ends_with_event { answer.seen.end_early_ns } else { connection.end_early_ns() };
+    let before = RequestRecord {
         connected: times.connected,
         tls_handshake_ns: times.tls_handshake_ns,
         write_start: times.write_start,
         write_end: times.write_end,
         reused: times.reused,
         retried: times.retried,
+        reads: connection.read_stats.reads,
+        stamped_reads: connection.read_stats.stamped,
+        receive_lag_sum_ns: connection.read_stats.lag_sum_ns,
+        receive_lag_max_ns: connection.read_stats.lag_max_ns,
+        early: block.keep_early(&answer.seen.early),
+        last_token_early_ns: Some(answer.last_token_early_ns()),
+        end_early_ns: Some(end_early_ns),
+        body: body.map_or(Span::default(), |body| block.keep_bytes(body)),
+        network,
+        ..new_record(worker, request.slot, request.job, times)
+    };
+    let record = answered_record(answer, connection.ended, &setup.plan, block, before);
+    record_sender.add(record, telemetry);
+}
+
+/// The record of a request whose response is `answer`; its parts are kept in `block`. `closed`: when the body had ended, or
+/// was given up. `before` has the fields that do not come from the response.
+pub(super) fn answered_record(
+    answer: &Answer,
+    closed: Tick,
+    plan: &Plan,
+    block: &mut Block,
+    before: RequestRecord,
+) -> RequestRecord {
+    let seen = &answer.seen;
+    let usage = seen.usage;
+    let outcome = answer.outcome();
+    let open_after_end_ns = seen.end_event.map(|at| closed.ns_since(at).max(0) as u64);
+    let mut oddities = seen.oddities;
+    if open_after_end_ns.is_some_and(|ns| ns >= OPEN_AFTER_END_NS) {
+        oddities.add(Oddity::OpenAfterEnd);
+    }
+    RequestRecord {
         first_byte: seen.first_byte,
         first_token: seen.first_token,
         first_answer_token: seen.first_answer_token,
         last_token: seen.last_token,
-        end,
+        end: seen.end_event.filter(|_| outcome == Outcome::Ok).unwrap_or(closed),
         open_after_end_ns,
         oddities,
         outcome,
@@ -67,15 +94,8 @@ pub(super) fn write_record(
         coalesced: seen.coalesced,
         coalesced_reads: seen.coalesced_reads,
         last_shared: seen.last_shared,
-        reads: connection.read_stats.reads,
-        stamped_reads: connection.read_stats.stamped,
-        receive_lag_sum_ns: connection.read_stats.lag_sum_ns,
-        receive_lag_max_ns: connection.read_stats.lag_max_ns,
         received_bytes: seen.received_bytes,
         arrivals: block.keep_arrivals(&seen.arrivals),
-        early: block.keep_early(&seen.early),
-        last_token_early_ns: Some(connection.answer.last_token_early_ns()),
-        end_early_ns: Some(end_early_ns),
         choices: block.keep_bytes(&seen.choices),
         silent: block.keep_arrivals(&seen.silent),
         silent_kinds: block.keep_bytes(&seen.silent_kinds),
@@ -84,11 +104,9 @@ pub(super) fn write_record(
         tool_calls: block.keep_bytes(&seen.tool_calls),
         other_choices: block.keep_bytes(&seen.other_choices),
         error: block.keep_bytes(seen.error.as_bytes()),
-        body: body.map_or(Span::default(), |body| block.keep_bytes(body)),
         raw: if plan.stores_raw_responses() { block.keep_bytes(&seen.raw) } else { Span::default() },
-        ..new_record(worker, request.slot, request.job, times)
-    };
-    record_sender.add(record, telemetry);
+        ..before
+    }
 }
 
 /// Where the token counts come from. Responses without text are known to have no output tokens.

@@ -66,7 +66,8 @@ pub(crate) async fn perform(worker: &Worker, slot: u32, job: Job, wire: &[u8], t
         reject_if_early(worker, connection_id, &times);
         break record_response(worker, slot, connection_id, job, times, own_body, turn);
     };
-    worker.state.borrow_mut().telemetry.request_ended();
+    let latency_ns = times.write_start.filter(|_| end.ok).map(|sent| end.at.ns_since(sent).max(0) as u64);
+    worker.state.borrow_mut().telemetry.request_ended(latency_ns);
     end
 }
 
@@ -108,8 +109,10 @@ async fn send_and_wait(
     times.write_start = Some(now);
     let encrypted = {
         let state = &mut *worker.state.borrow_mut();
+        let is_recorded = state.connections.network_budget.take(now);
         let connection = &mut state.connections.entries[connection_id as usize];
         connection.begin(slot, (job.phase, job.index), now);
+        connection.network.begin(connection.socket().as_deref(), is_recorded);
         connection.enough_after_ns = (job.phase == Phase::Preflight).then_some(PREFLIGHT_READ_NS);
         let encrypted = connection.tls.as_mut().map(|tls| tls.encrypt(wire));
         let total = job.due.max(times.picked).plus_ns(plan.timeouts.total_ns);

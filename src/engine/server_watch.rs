@@ -1,7 +1,7 @@
 //! Whether the server still answers: what the workers have noticed together. It is touched once per request or
 //! connection, never per event.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use crate::time::{S, Tick};
 
@@ -20,6 +20,8 @@ pub struct ServerWatch {
     /// When a worker last had a request in flight.
     waits: AtomicU64,
     answered: AtomicBool,
+    /// Requests in flight on all workers, exact to the period of their housekeeping.
+    in_flight: AtomicI64,
 }
 
 impl ServerWatch {
@@ -51,6 +53,18 @@ impl ServerWatch {
     pub(crate) fn waits(&self, now: Tick, heard: Tick) {
         self.heard.fetch_max(heard.0, Relaxed);
         self.waits.fetch_max(now.0, Relaxed);
+    }
+
+    /// The requests in flight of a worker have changed by this number.
+    pub(crate) fn in_flight_changed(&self, by: i64) {
+        if by != 0 {
+            self.in_flight.fetch_add(by, Relaxed);
+        }
+    }
+
+    /// Requests in flight on all workers.
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.in_flight.load(Relaxed).max(0) as u64
     }
 
     /// Since when nothing has arrived although requests are in flight, if that is long enough to ask why.

@@ -2,8 +2,10 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+#[cfg(feature = "internals")]
+use std::task::{Poll, Waker};
 
-use crate::net::socket::{Connecting, send, take_error};
+use crate::net::socket::{Connecting, Received, received, send, take_error};
 
 /// A connected or connecting socket. It is closed when it is dropped.
 pub enum Socket {
@@ -32,6 +34,12 @@ pub trait SimulatedSocket {
     /// # Errors
     /// Those of [`Socket::take_error`].
     fn take_error(&self) -> io::Result<()>;
+
+    /// Whether the socket is writable; if not, `waker` is woken when it may be.
+    fn is_writable(&self, waker: &Waker) -> bool;
+
+    /// What its kernel has received.
+    fn received(&self) -> Received;
 }
 
 impl Socket {
@@ -63,6 +71,34 @@ impl Socket {
             Socket::Kernel(fd) => send(fd, bytes),
             #[cfg(feature = "internals")]
             Socket::Simulated(socket) => socket.send(bytes),
+        }
+    }
+
+    /// Waits until the socket is connected, has room, or has failed. For receive paths that do not deliver this.
+    pub(crate) async fn writable(&self) -> io::Result<()> {
+        match self {
+            Socket::Kernel(fd) => {
+                // monoio awaits any descriptor through a stream type; only its readiness is used.
+                let copy = std::os::unix::net::UnixStream::from(fd.try_clone()?);
+                monoio::net::UnixStream::from_std(copy)?.writable(false).await
+            }
+            #[cfg(feature = "internals")]
+            Socket::Simulated(socket) => {
+                std::future::poll_fn(|context| match socket.is_writable(context.waker()) {
+                    true => Poll::Ready(Ok(())),
+                    false => Poll::Pending,
+                })
+                .await
+            }
+        }
+    }
+
+    /// What the kernel has received; `None` if it does not count that.
+    pub(crate) fn received(&self) -> Option<Received> {
+        match self {
+            Socket::Kernel(fd) => received(fd),
+            #[cfg(feature = "internals")]
+            Socket::Simulated(socket) => Some(socket.received()),
         }
     }
 

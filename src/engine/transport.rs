@@ -3,12 +3,9 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
-
-use monoio::net::UnixStream;
 
 use super::connections::ConnectionState;
 use super::preflight_progress::PreflightStep;
@@ -52,6 +49,13 @@ const ADDRESS_NS: u64 = S;
 
 /// Opens a connection for `slot`.
 pub async fn open(worker: &Worker, slot: u32) -> Result<OpenedConnection, ConnectError> {
+    worker.state.borrow_mut().urgent_waits += 1;
+    let opened = open_in_time(worker, slot).await;
+    worker.state.borrow_mut().urgent_waits -= 1;
+    opened
+}
+
+async fn open_in_time(worker: &Worker, slot: u32) -> Result<OpenedConnection, ConnectError> {
     let plan = &worker.setup.plan;
     let began = worker.now();
     let deadline = began.plus_ns(plan.timeouts.connect_ns);
@@ -127,8 +131,10 @@ async fn connect_any(
 
 fn start_connecting(worker: &Worker, address: SocketAddr) -> io::Result<Opening> {
     #[cfg(feature = "internals")]
-    if let ReceivePath::Simulated(ring) = &mut worker.state.borrow_mut().receive {
-        return ring.kernel().0.connect(address);
+    match &mut worker.state.borrow_mut().receive {
+        ReceivePath::Simulated(ring) => return ring.kernel().0.connect(address),
+        ReceivePath::SimulatedEpoll(epoll) => return epoll.kernel().0.connect(address),
+        ReceivePath::Ring(_) | ReceivePath::Epoll(_) => {}
     }
     Ok(start_tcp(&worker.setup.plan.source_addresses, &worker.setup.connections_opened, address)?.into())
 }
@@ -288,14 +294,21 @@ pub(crate) async fn flush_tls(worker: &Worker, slot: u32, connection_id: u32) ->
 
 /// Waits until the socket accepts more bytes; false when its response has ended or its handshake has timed out first.
 async fn wait_for_room(worker: &Worker, slot: u32, connection_id: u32) -> io::Result<bool> {
-    let socket = worker.state.borrow().connections.entries[connection_id as usize].socket();
-    let Some(socket) = socket else { return Ok(false) };
+    let socket = {
+        let connection = &mut worker.state.borrow_mut().connections.entries[connection_id as usize];
+        let Some(socket) = connection.socket() else { return Ok(false) };
+        connection.network.take_stamps(&socket);
+        socket
+    };
     let over = |state: &WorkerState| match state.connections.entries[connection_id as usize].state {
         ConnectionState::Finished { .. } => true,
         ConnectionState::Handshake { .. } => state.slots[slot as usize].expired,
         _ => false,
     };
-    writable_unless(worker, slot, &socket, over).await
+    worker.state.borrow_mut().urgent_waits += 1;
+    let has_room = writable_unless(worker, slot, &socket, over).await;
+    worker.state.borrow_mut().urgent_waits -= 1;
+    has_room
 }
 
 /// Waits until the socket is connected or has failed; false when the slot's deadline passed first.
@@ -310,29 +323,22 @@ async fn writable_unless(
     socket: &Socket,
     is_over: impl Fn(&WorkerState) -> bool,
 ) -> io::Result<bool> {
-    let legacy = {
+    let delivers = {
         let state = &mut *worker.state.borrow_mut();
         state.slots[slot as usize].writable = false;
-        let delivers = match state.receive.await_writable(slot, socket) {
+        match state.receive.await_writable(slot, socket) {
             Ok(delivers) => delivers,
             Err(error) => {
                 // Not a failure of the server: the ring cannot be used, which ends the run.
                 state.error = Some(error);
                 return Ok(false);
             }
-        };
-        if delivers {
-            None
-        } else {
-            // monoio awaits any descriptor through a stream type; only its readiness is used.
-            let copy = std::os::unix::net::UnixStream::from(socket.fd()?.as_fd().try_clone_to_owned()?);
-            Some(UnixStream::from_std(copy)?)
         }
     };
     let mut ready = pin!(async {
-        match &legacy {
-            Some(stream) => stream.writable(false).await,
-            None => std::future::pending().await,
+        match delivers {
+            true => std::future::pending().await,
+            false => socket.writable().await,
         }
     });
     poll_fn(|context| {

@@ -15,6 +15,7 @@ use crossbeam_channel::Sender;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustls::ClientConfig;
 
+use super::recording::answered_record;
 use super::request::body;
 use super::unsolicited::is_unsolicited;
 use super::worker::answer_options;
@@ -23,7 +24,7 @@ use crate::net::socket::receive;
 use crate::net::{blocking, tls};
 use crate::plan::{Plan, WitnessPlan};
 use crate::record::trace::{Excerpt, ResponseTracer, Trace, TraceKind};
-use crate::record::{Block, CollectorMessage, Failure, Outcome, Phase, RequestRecord, Span, TokenSource};
+use crate::record::{Block, CollectorMessage, Failure, Outcome, Phase, RequestRecord};
 use crate::time::clock::Clock;
 use crate::time::{MS, S, Tick};
 use crate::workload::Workload;
@@ -68,9 +69,9 @@ impl Witness {
                 core_affinity::set_for_current(core_affinity::CoreId { id: core });
             }
             let clock = Clock::new();
-            let shared =
-                Shared { plan, workload, config, clock, messages, trace, connections_opened: AtomicU64::new(0) };
-            run(&shared, witness_plan.connections, &stop_flag);
+            let connections_opened = AtomicU64::new(0);
+            let shared = Shared { plan, workload, config, clock, messages, trace, connections_opened, stop: stop_flag };
+            run(&shared, witness_plan.connections);
         };
         let thread = std::thread::Builder::new().name("witness".to_string()).spawn(main);
         Ok(Witness { stop, thread: thread.map_err(|error| error.to_string())? })
@@ -95,6 +96,8 @@ struct Shared {
     messages: Sender<CollectorMessage>,
     trace: Option<Trace>,
     connections_opened: AtomicU64,
+    /// The run has ended.
+    stop: Arc<AtomicBool>,
 }
 
 impl Shared {
@@ -106,7 +109,7 @@ impl Shared {
     }
 }
 
-fn run(shared: &Shared, connections: u32, stop: &AtomicBool) {
+fn run(shared: &Shared, connections: u32) {
     let began = shared.clock.now();
     let mut connections: Vec<Connection> = (0..connections)
         .map(|number| {
@@ -116,7 +119,7 @@ fn run(shared: &Shared, connections: u32, stop: &AtomicBool) {
         .collect();
     let mut buffer = vec![0; BUFFER_LEN];
     let mut sent = 0;
-    while !stop.load(Ordering::Relaxed) {
+    while !shared.stop.load(Ordering::Relaxed) {
         shared.clock.maintain(shared.clock.now());
         for connection in &mut connections {
             if matches!(connection.stage, Stage::Pausing { until } if until <= shared.clock.now()) {
@@ -163,7 +166,7 @@ fn send_request(shared: &Shared, connection: &mut Connection, index: u64) {
     loop {
         let sent = connection.connect(&connect_context(shared)).and_then(|()| {
             connection.record.write_start = Some(shared.clock.now());
-            connection.send().map_err(|error| (Failure::Write, error.to_string()))
+            connection.send(&connect_context(shared)).map_err(|error| (Failure::Write, error.to_string()))
         });
         match sent {
             Ok(()) => {
@@ -173,6 +176,10 @@ fn send_request(shared: &Shared, connection: &mut Connection, index: u64) {
                 connection.tracer = ResponseTracer::new((Phase::Witness, index));
                 shared.trace_event(index, now, || TraceKind::Sent(Excerpt::new(body(&connection.wire))));
                 return;
+            }
+            // Unfinished: it was given up because the run has ended.
+            Err(_) if shared.stop.load(Ordering::Relaxed) => {
+                return store_record(shared, connection, shared.clock.now());
             }
             Err(_) if connection.may_retry() => {}
             Err((failure, text)) => {
@@ -189,6 +196,7 @@ fn connect_context(shared: &Shared) -> ConnectContext<'_> {
         config: shared.config.as_ref(),
         clock: &shared.clock,
         connections_opened: &shared.connections_opened,
+        stop: &shared.stop,
     }
 }
 
@@ -261,51 +269,16 @@ fn vary_pause(ns: u64, index: u64) -> u64 {
     ns / 2 + ((u128::from(ns) * u128::from(fraction)) >> 32) as u64
 }
 
-fn store_record(shared: &Shared, connection: &Connection, end: Tick) {
+fn store_record(shared: &Shared, connection: &Connection, closed: Tick) {
     let worker = shared.plan.cores.len() as u32;
     // Not one of the large blocks of the workers, which are reused: this one holds a single record.
     let mut block = Block { worker, ..Block::default() };
-    let seen = &connection.answer.seen;
-    let open_after_end_ns = seen.end_event.map(|at| end.ns_since(at).max(0) as u64);
-    let end = seen.end_event.filter(|_| connection.answer.outcome() == Outcome::Ok).unwrap_or(end);
-    let record = RequestRecord {
-        worker,
-        end,
-        open_after_end_ns,
-        first_byte: seen.first_byte,
-        first_token: seen.first_token,
-        first_answer_token: seen.first_answer_token,
-        oddities: seen.oddities,
-        last_token: seen.last_token,
-        outcome: connection.answer.outcome(),
-        streamed: seen.streamed,
-        status: seen.status,
-        input_tokens: seen.usage.input_tokens,
-        output_tokens: seen.usage.output_tokens,
-        cached_tokens: seen.usage.cached_tokens,
-        reasoning_tokens: seen.usage.reasoning_tokens,
-        token_source: if seen.usage.output_tokens.is_some() { TokenSource::Server } else { TokenSource::Unknown },
-        server_times: seen.times,
-        finish: seen.finish,
-        events: seen.events,
-        coalesced: seen.coalesced,
-        coalesced_reads: seen.coalesced_reads,
-        last_shared: seen.last_shared,
-        received_bytes: seen.received_bytes,
-        arrivals: block.keep_arrivals(&seen.arrivals),
-        choices: block.keep_bytes(&seen.choices),
-        silent: block.keep_arrivals(&seen.silent),
-        silent_kinds: block.keep_bytes(&seen.silent_kinds),
-        text: block.keep_bytes(&seen.text),
-        reasoning: block.keep_bytes(&seen.reasoning),
-        error: block.keep_bytes(seen.error.as_bytes()),
-        raw: if shared.plan.stores_raw_responses() { block.keep_bytes(&seen.raw) } else { Span::default() },
-        ..connection.record.clone()
-    };
-    shared.trace_event(record.index, end, || TraceKind::Ended {
+    let before = RequestRecord { worker, ..connection.record.clone() };
+    let record = answered_record(&connection.answer, closed, &shared.plan, &mut block, before);
+    shared.trace_event(record.index, record.end, || TraceKind::Ended {
         outcome: record.outcome,
         status: record.status,
-        error: seen.error.clone(),
+        error: connection.answer.seen.error.clone(),
     });
     block.records.push(record);
     // Sending fails only if the collector has ended, and then the run is over.

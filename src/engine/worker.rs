@@ -161,8 +161,9 @@ impl WorkerThread {
         let idle = PhaseState::new(PhasePlan::none(nowhere.clone()), &setup, Tick(0), number, count);
         let record_sender = RecordSender::new(u32::from(number), nowhere, empties.clone(), setup.memory.clone());
         let memory = WorkerMemory::new(&setup.memory, count);
+        let may_spin = setup.may_spin.get(usize::from(number)).copied().unwrap_or(false);
         let connections = Connections::new(answer_options(&setup.plan), setup.trace.clone(), memory);
-        let state = RefCell::new(WorkerState::new(clock, receive, connections, record_sender, idle));
+        let state = RefCell::new(WorkerState::new(clock, receive, connections, record_sender, idle, may_spin));
         let worker = Rc::new(Worker { state, executor, setup, number, count });
         WorkerThread { worker, core_number: None, notes: Vec::new(), opened_before: 0, shortages_before: 0 }
     }
@@ -204,7 +205,7 @@ impl WorkerThread {
             state.clock.take_worst_error_ns();
             let plan = state.phase.plan.clone();
             state.start_phase(PhaseState::new(plan, &worker.setup, start, worker.number, worker.count));
-            state.telemetry = Telemetry::new(start);
+            state.telemetry = Telemetry::new(start, worker.setup.plan.stream);
         }
         run_slots(worker.clone(), start).await?;
         let state = &mut *worker.state.borrow_mut();
@@ -213,7 +214,7 @@ impl WorkerThread {
         worker.setup.clock_error_ns.fetch_max(state.clock.take_worst_error_ns(), Ordering::Relaxed);
         state.record_sender.flush(&mut state.telemetry);
         let (opened, shortages) = (state.connections.opened, state.receive.buffer_shortages());
-        let telemetry = std::mem::replace(&mut state.telemetry, Telemetry::new(now));
+        let telemetry = std::mem::replace(&mut state.telemetry, Telemetry::new(now, worker.setup.plan.stream));
         let begun = telemetry.begun;
         let mut report = telemetry.report(u32::from(worker.number), state.phase.plan.phase, self.core_number, now);
         report.connections_opened = opened - std::mem::replace(&mut self.opened_before, opened);

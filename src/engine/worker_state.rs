@@ -19,6 +19,7 @@ use super::record_sender::RecordSender;
 use super::schedule::{Deadlines, OpenSchedule, ScheduleCursor};
 use super::server_watch::{SILENT_NS, ServerWatch};
 use super::telemetry::Telemetry;
+use super::wake_ups::WakeUps;
 use crate::plan::{Load, Plan};
 use crate::record::memory::MemoryBudget;
 use crate::record::share::Share;
@@ -52,6 +53,8 @@ pub struct Setup {
     pub clock_error_ns: AtomicU64,
     /// A worker has failed, or the engine is dropped: every worker ends its phase at once.
     pub failed: AtomicBool,
+    /// Whether each worker may spin before a send: no server on this machine uses its core.
+    pub may_spin: Vec<bool>,
 }
 
 /// Values of [`Setup::stop`].
@@ -165,6 +168,13 @@ struct Interrupt {
     kill_at: Tick,
 }
 
+/// A wait of the event loop, as it was planned.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LoopWait {
+    pub begin: Tick,
+    pub until: Tick,
+}
+
 /// Everything that changes while a worker runs.
 pub struct WorkerState {
     pub clock: Clock,
@@ -177,6 +187,9 @@ pub struct WorkerState {
     pub telemetry: Telemetry,
     pub record_sender: RecordSender,
     pub phase: PhaseState,
+    pub wake_ups: WakeUps,
+    /// Slots that wait for a connection to open or for room in a socket, which must not take longer than it does.
+    pub urgent_waits: u32,
     /// Jobs for which no slot was idle; a slot is created for each.
     pub unassigned: Vec<Job>,
     /// Wakes the event loop when the slots have run, or the last one has ended.
@@ -189,6 +202,8 @@ pub struct WorkerState {
     /// The reads at the last housekeeping, and the last one at which there were more, or no request was in flight.
     reads_before: u64,
     heard_at: Tick,
+    /// The requests in flight that the watch of the server has from this worker.
+    in_flight_shown: u64,
     dead: Vec<u32>,
     /// Draining connections that have come to their end.
     pub(super) drained: Vec<u32>,
@@ -196,9 +211,8 @@ pub struct WorkerState {
 
 /// How often a worker checks the stop flag, refits its clock and flushes its block.
 const HOUSEKEEPING_NS: u64 = 20 * MS;
-/// The longest wait for events. Bytes that queue in a socket share one timestamp, that of the last one. If the process
-/// was stopped or lost its core, a wait that exceeds this limit shows how long they may have queued.
-const MAX_WAIT_NS: u64 = MS;
+/// How late housekeeping may be, so that an arrival can bring it about.
+const HOUSEKEEPING_SLACK_NS: u64 = 20 * MS;
 /// After an interrupt, requests in flight get this long at most.
 const INTERRUPT_DRAIN_NS: u64 = 5 * S;
 
@@ -209,6 +223,7 @@ impl WorkerState {
         connections: Connections,
         record_sender: RecordSender,
         phase: PhaseState,
+        may_spin: bool,
     ) -> WorkerState {
         let now = clock.now();
         WorkerState {
@@ -218,9 +233,11 @@ impl WorkerState {
             slots: Vec::new(),
             idle_slots: Vec::new(),
             deadlines: Deadlines::default(),
-            telemetry: Telemetry::new(now),
+            telemetry: Telemetry::new(now, false),
             record_sender,
             phase,
+            wake_ups: WakeUps::new(may_spin),
+            urgent_waits: 0,
             unassigned: Vec::new(),
             loop_waker: None,
             relay_waker: None,
@@ -228,6 +245,7 @@ impl WorkerState {
             housekeeping_at: now,
             reads_before: 0,
             heard_at: now,
+            in_flight_shown: 0,
             dead: Vec::new(),
             drained: Vec::new(),
         }
@@ -235,9 +253,12 @@ impl WorkerState {
 
     /// One round of the event loop: processes what arrived, fires deadlines and starts the requests that are due.
     /// `waited`: the worker has waited for events since the last round. Returns whether any slot was woken.
-    pub(crate) fn poll(&mut self, setup: &Setup, waited: bool) -> io::Result<bool> {
+    pub(crate) fn poll(&mut self, setup: &Setup, waited: Option<LoopWait>) -> io::Result<bool> {
         let now = self.clock.now();
-        self.telemetry.record_poll(now, waited);
+        self.telemetry.record_poll(now, waited.map(|wait| wait.until.0.saturating_sub(wait.begin.0)));
+        if let Some(wait) = waited {
+            self.wake_ups.learn(wait.until, now);
+        }
         let mut woken = self.poll_connections(now)?;
         let now = self.clock.now();
         woken |= self.fire_deadlines(&setup.plan, now);
@@ -249,18 +270,32 @@ impl WorkerState {
         Ok(woken)
     }
 
-    /// When the event loop has to poll again even if nothing arrives.
-    pub(crate) fn next_poll(&self, now: Tick) -> Tick {
-        let schedule = self.phase.open.as_ref().and_then(OpenSchedule::next_due);
-        let latest = now.plus_ns(MAX_WAIT_NS).min(self.housekeeping_at);
-        [self.deadlines.next(), schedule].into_iter().flatten().fold(latest, Tick::min)
+    /// When the event loop has to poll again even if nothing arrives; `None` if it does not wait until then.
+    pub(crate) fn next_poll(&mut self, now: Tick) -> Option<Tick> {
+        let latest = now.plus_ns(self.telemetry.recent.longest_wait_ns);
+        let latest = latest.min(self.housekeeping_at.plus_ns(HOUSEKEEPING_SLACK_NS));
+        let deadline = self.deadlines.next();
+        let send = match (&self.phase.open, &self.phase.schedule) {
+            (Some(open), _) => open.next_due(),
+            (None, Some(_)) => deadline,
+            (None, None) => None,
+        };
+        let other = deadline.map_or(latest, |at| at.min(latest));
+        match send.filter(|send| *send <= other) {
+            Some(send) => self.wake_ups.wait_until(now, send),
+            None => Some(other),
+        }
+    }
+
+    /// For how long the events of the next wait gather, nanoseconds.
+    pub(crate) fn gather_ns(&self) -> u64 {
+        if self.urgent_waits > 0 { 0 } else { self.telemetry.recent.gather_ns }
     }
 
     fn poll_connections(&mut self, now: Tick) -> io::Result<bool> {
         let WorkerState { receive, connections, clock, telemetry, slots, deadlines, dead, drained, .. } = self;
         let mut woken = false;
-        // The ring delivers what had completed before the first delivery; each read of the other path is a later one.
-        if !matches!(receive, ReceivePath::Epoll(_)) {
+        if receive.delivers_batches() {
             clock.begin_batch();
         }
         let polled = receive.poll(now, &mut |event| {
@@ -377,10 +412,13 @@ impl WorkerState {
 
     fn run_housekeeping(&mut self, setup: &Setup, now: Tick) -> bool {
         self.clock.maintain(now);
+        self.telemetry.renew_recent(now);
         self.record_sender.flush_if_old(now, &mut self.telemetry);
         let stop = if setup.failed.load(Ordering::Relaxed) { STOP_AT_ONCE } else { setup.stop.load(Ordering::Relaxed) };
         match stop {
             0 => {}
+            // The response to the connection test is not waited for.
+            STOP_OFFERING if self.phase.plan.phase == Phase::Preflight => self.phase.interrupt(now, 0),
             STOP_OFFERING => self.phase.interrupt(now, setup.plan.drain_ns.min(INTERRUPT_DRAIN_NS)),
             STOP_AT_ONCE.. => self.phase.interrupt(now, 0),
         }
@@ -404,7 +442,10 @@ impl WorkerState {
     /// them, or something between holds them open.
     fn give_up_silent(&mut self, server: &ServerWatch, now: Tick) -> bool {
         let reads = self.telemetry.reads();
-        let waits = self.telemetry.in_flight > 0;
+        let in_flight = self.telemetry.in_flight;
+        server.in_flight_changed(in_flight as i64 - self.in_flight_shown as i64);
+        self.in_flight_shown = in_flight;
+        let waits = in_flight > 0;
         if reads != self.reads_before || !waits {
             (self.reads_before, self.heard_at) = (reads, now);
         }

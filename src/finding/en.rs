@@ -383,6 +383,14 @@ pub(super) fn text(finding: &Finding) -> Text {
             percent(*share)
         ))
         .advise("Look at the slowest requests, and use a lower --read-timeout if they hang."),
+        Finding::LossTail { figure, percentile, value_ns, above, with_loss, all_with_loss, recorded } => {
+            observed(format!(
+                "{} {figure}: {with_loss} of the {above} requests at or above it ({}) had retransmissions: segments of them                  were sent again or arrived out of order. Of all {recorded} requests, {all_with_loss} had. The network, not                  the server, makes this tail.",
+                percentile_name(percentile),
+                format_ns(*value_ns)
+            ))
+            .advise("Check the network between this machine and the server, or measure on the server's machine.")
+        }
         Finding::ShortAnswers { short, answers, asked_tokens, mean_tokens } => {
             let asked = asked_tokens.map_or_else(String::new, |asked| format!(" {asked} tokens were asked for."));
             let mean = mean_tokens.map_or_else(String::new, |mean| format!(" The mean is {mean:.1} tokens."));
@@ -700,7 +708,7 @@ pub(super) fn not_judged(why: NotJudged) -> String {
         NotJudged::EachChoice { choices } => format!("the server measures each of the {choices} choices"),
         NotJudged::NothingObserved => "nothing was observed".to_string(),
         NotJudged::DifferentCounts { client, server, with_witness, gaps } => {
-            let witness = if with_witness { ", including the witness" } else { "" };
+            let witness = if with_witness { ", both with the witness" } else { "" };
             let reason = if gaps { "the events are not the server's tokens" } else { "they are not the same requests" };
             format!("{client} client, {server} server{witness}: {reason}")
         }

@@ -347,6 +347,17 @@ pub enum Finding {
         longest_ns: u64,
         median_ns: u64,
     },
+    /// Most requests above a percentile had segments that were sent again or arrived out of order.
+    LossTail {
+        figure: Figure,
+        percentile: String,
+        value_ns: u64,
+        above: u64,
+        with_loss: u64,
+        /// Of all requests whose network was recorded.
+        all_with_loss: u64,
+        recorded: u64,
+    },
     /// Answers that ended early despite `ignore_eos`.
     ShortAnswers {
         short: u64,
@@ -627,6 +638,7 @@ impl Finding {
             Finding::ScheduleCount { .. } => ("schedule", Caution, Cause::Workload),
             Finding::Tail { severity, .. } => ("tail", *severity, Cause::RunLength),
             Finding::Stragglers { .. } => ("stragglers", Caution, Cause::ServerAnswers),
+            Finding::LossTail { .. } => ("loss_tail", Caution, Cause::Network),
             Finding::ShortAnswers { .. } => ("short_answers", Caution, Cause::ServerAnswers),
             Finding::CachedTokens { severity, .. } => ("cached_tokens", *severity, Cause::Workload),
             Finding::Growth { .. } => ("growth", Caution, Cause::ServerCapacity),
@@ -762,6 +774,7 @@ impl Finding {
             | Finding::ScheduleCount { .. }
             | Finding::Tail { .. }
             | Finding::Stragglers { .. }
+            | Finding::LossTail { .. }
             | Finding::ShortAnswers { .. }
             | Finding::CachedTokens { .. }
             | Finding::Growth { .. }

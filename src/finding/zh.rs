@@ -303,6 +303,16 @@ pub(super) fn text(finding: &Finding) -> Text {
             percent(*share)
         ))
         .advise("请查看最慢的请求；若请求挂起，请减小 --read-timeout。"),
+        Finding::LossTail { figure, percentile, value_ns, above, with_loss, all_with_loss, recorded } => {
+            observed(format!(
+                "{} {}：达到或超过该值（{}）的 {above} 个请求中有 {with_loss} 个发生了重传，即有 TCP 分段被重发或乱序到达；\
+                 全部 {recorded} 个请求中有 {all_with_loss} 个如此。长尾来自网络，而不是服务端。",
+                super::en::percentile_name(percentile),
+                figure.zh(),
+                format_ns(*value_ns)
+            ))
+            .advise("请检查本机与服务端之间的网络，或在服务端所在机器上测试。")
+        }
         Finding::ShortAnswers { short, answers, asked_tokens, mean_tokens } => {
             let asked = asked_tokens.map_or_else(String::new, |asked| format!("要求输出 {asked} 个 token。"));
             let mean = mean_tokens.map_or_else(String::new, |mean| format!("平均输出 {mean:.1} 个 token。"));
@@ -567,7 +577,7 @@ pub(super) fn not_judged(why: NotJudged) -> String {
         NotJudged::EachChoice { choices } => format!("服务端对 {choices} 个候选回答分别计时"),
         NotJudged::NothingObserved => "没有观测值".to_string(),
         NotJudged::DifferentCounts { client, server, with_witness, gaps } => {
-            let witness = if with_witness { "（含旁路探测）" } else { "" };
+            let witness = if with_witness { "（均含旁路探测）" } else { "" };
             let reason = if gaps { "事件与服务端的 token 不对应" } else { "不是同一批请求" };
             format!("客户端 {client} 个，服务端 {server} 个{witness}，{reason}")
         }

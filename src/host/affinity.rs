@@ -14,6 +14,12 @@ pub(crate) fn exclude_cores(cores: &[usize]) -> AffinityGuard {
     AffinityGuard { before: excluded.then_some(before) }
 }
 
+/// Whether the calling thread may run on a core other than these.
+pub(crate) fn has_other_cores(cores: &[usize]) -> bool {
+    let may_run = |affinity: CpuSet| (0..CpuSet::MAX_CPU).any(|core| affinity.is_set(core) && !cores.contains(&core));
+    sched_getaffinity(None).is_ok_and(may_run)
+}
+
 /// Restores the affinity of the calling thread when dropped.
 pub(crate) struct AffinityGuard {
     before: Option<CpuSet>,

@@ -9,6 +9,8 @@ pub mod children;
 pub(crate) mod clock_domain;
 pub mod facts;
 pub mod limits;
+pub(crate) mod local_server;
 pub mod memory;
 pub mod priority;
+pub mod topology;
 pub mod usage;

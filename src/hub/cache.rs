@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::catalog::Repository;
 use super::resumable_file::ResumableFile;
 use super::settings::{Hub, Site};
+use crate::files::read_value_text;
 
 /// The default revision.
 const MAIN: &str = "main";
@@ -25,7 +26,7 @@ pub fn folders(site: &Site, repository: &Repository) -> Vec<PathBuf> {
     match site.hub {
         Hub::HuggingFace => {
             let root = huggingface_root(site, repository);
-            let commit = fs::read_to_string(root.join("refs").join(MAIN)).unwrap_or_default();
+            let commit = read_value_text(&root.join("refs").join(MAIN)).unwrap_or_default();
             let commit = Some(commit.trim()).filter(|commit| is_plain(commit));
             commit.map(|commit| root.join("snapshots").join(commit)).into_iter().collect()
         }

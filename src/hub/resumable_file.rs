@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::files::read_value_text;
+
 /// A download that may have begun in an earlier call. A note beside it has the metadata of the complete file.
 #[derive(Debug)]
 pub struct ResumableFile {
@@ -41,7 +43,7 @@ impl ResumableFile {
     /// The state of an earlier download; `None` if there is none that can be resumed.
     pub fn resume_state(&self) -> Option<ResumeState> {
         let length = self.length();
-        let note = fs::read_to_string(&self.note).ok()?;
+        let note = read_value_text(&self.note).ok()?;
         let (etag, size) = note.split_once('\n')?;
         let begun = ResumeState { length, etag: etag.to_string(), size: size.trim().parse().ok() };
         let is_known = !begun.etag.is_empty() || begun.size.is_some();

@@ -5,5 +5,6 @@ pub mod blocking;
 pub mod client_certificate;
 pub mod local_address;
 pub mod socket;
+pub mod tcp;
 pub mod timestamp;
 pub mod tls;

@@ -1,10 +1,10 @@
 //! System calls on sockets that the standard library does not offer: connecting without blocking from a chosen
 //! address, receive timestamps, and sends that never block.
 //!
-//! `unsafe` is used for two calls that rustix does not offer: socket options without a function, and `recvmsg` with
-//! `SCM_TIMESTAMPING`, a control message that rustix drops.
+//! `unsafe` is used for three calls that rustix does not offer: socket options without a function, `TCP_INFO`, and
+//! `recvmsg` with `SCM_TIMESTAMPING`, a control message that rustix drops.
 
-#![expect(unsafe_code, reason = "rustix has no SO_TIMESTAMPING and no raw control data")]
+#![expect(unsafe_code, reason = "rustix has no SO_TIMESTAMPING, no TCP_INFO and no raw control data")]
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -112,13 +112,47 @@ pub(crate) fn empty_message() -> libc::msghdr {
     unsafe { std::mem::zeroed() }
 }
 
+/// What the kernel has received on a connection since it was established.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    /// Bytes in order, read or not.
+    pub bytes: u64,
+    /// Segments with data, retransmitted ones included; those that the network card or the kernel has merged on the way
+    /// count as several. Wraps around.
+    pub segments: u32,
+}
+
+/// Reads what the kernel has received, both numbers at one time; `None` if the socket is not TCP, or before Linux 4.6.
+pub(crate) fn received(fd: &OwnedFd) -> Option<Received> {
+    // `tcpi_bytes_received` and `tcpi_data_segs_in` of `struct tcp_info`, whose fields the kernel's ABI fixes. The types
+    // of the C libraries end before them.
+    const BYTES: usize = 128;
+    const SEGMENTS: usize = 152;
+    const LEN: usize = SEGMENTS + 4;
+    let mut info = [0u8; LEN];
+    let mut length = LEN as libc::socklen_t;
+    // SAFETY: `info` has `length` bytes, of which the kernel writes at most so many.
+    let result = unsafe {
+        libc::getsockopt(fd.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &mut length)
+    };
+    if result < 0 || (length as usize) < LEN {
+        return None;
+    }
+    Some(Received {
+        bytes: u64::from_ne_bytes(info[BYTES..BYTES + 8].try_into().ok()?),
+        segments: u32::from_ne_bytes(info[SEGMENTS..].try_into().ok()?),
+    })
+}
+
 fn new_socket(family: AddressFamily) -> io::Result<OwnedFd> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     Ok(rustix::net::socket_with(family, SocketType::STREAM, flags, None)?)
 }
 
 fn enable_receive_timestamps(fd: &OwnedFd) -> io::Result<()> {
-    let flags = libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE;
+    // Transmit timestamps are requested with the bytes they are of; they come without a copy of these.
+    let flags =
+        libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE | libc::SOF_TIMESTAMPING_OPT_TSONLY;
     set_option(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, flags as libc::c_int)
 }
 
@@ -131,4 +165,30 @@ fn set_option(fd: &OwnedFd, level: libc::c_int, name: libc::c_int, value: libc::
 /// Whether nothing accepts connections there: the port is closed, or the Unix socket does not exist.
 pub(crate) fn is_refusal(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn the_kernel_counts_what_arrived() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut far, _) = listener.accept().unwrap();
+        far.set_nodelay(true).unwrap();
+        let fd = OwnedFd::from(near.try_clone().unwrap());
+        assert_eq!(received(&fd), Some(Received { bytes: 0, segments: 0 }));
+        for (text, so_far) in [("abc", Received { bytes: 3, segments: 1 }), ("de", Received { bytes: 5, segments: 2 })]
+        {
+            far.write_all(text.as_bytes()).unwrap();
+            near.read_exact(&mut vec![0; text.len()]).unwrap();
+            assert_eq!(received(&fd), Some(so_far));
+        }
+        let (other, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert_eq!(received(&OwnedFd::from(other)), None);
+    }
 }

@@ -236,12 +236,17 @@ impl Tls {
 
     /// Writes the queued bytes without blocking; false if the socket's buffer is full before all of them are written.
     pub fn flush(&mut self, fd: &OwnedFd) -> io::Result<bool> {
+        self.flush_with(|bytes| send(fd, bytes))
+    }
+
+    /// The same, with a function that writes bytes without blocking and returns how many were accepted.
+    pub(crate) fn flush_with(&mut self, send: impl Fn(&[u8]) -> io::Result<usize>) -> io::Result<bool> {
         let mut taken = 0;
         let flushed = loop {
             if taken == self.outgoing.len() {
                 break Ok(true);
             }
-            match send(fd, &self.outgoing[taken..]) {
+            match send(&self.outgoing[taken..]) {
                 Ok(sent) => taken += sent,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(false),

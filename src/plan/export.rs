@@ -7,6 +7,8 @@ use std::path::PathBuf;
 pub enum Format {
     /// CSV with the columns of LMDeploy v0.1.0's `profile_throughput.py`, one row for each run.
     LmdeployCsv,
+    /// CSV with the columns of LMDeploy v0.1.0's `profile_restful_api.py`, one row for each run.
+    LmdeployApiCsv,
     /// The JSON of `vllm bench serve --save-result --save-detailed`.
     Vllm,
     /// aiperf's `profile_export.jsonl`, one line for each request.
@@ -15,6 +17,8 @@ pub enum Format {
     Llmd,
     /// evalscope's database with pickled requests and responses.
     EvalscopeDb,
+    /// A folder as evalscope 1.14 writes it, with all runs of the call.
+    Evalscope,
 }
 
 /// A file that is written after all runs.

@@ -198,9 +198,12 @@ impl Criterion {
     /// The unit in which a measured value is shown beside this criterion, that of its text, and how many of it are one
     /// of [`Figure::unit`].
     pub fn shown_unit(&self) -> (&'static str, f64) {
-        let units = [("ms", 1e3), ("us", 1e6), ("ns", 1e9)];
-        let written = units.into_iter().find(|(unit, _)| self.text.ends_with(unit));
-        written.filter(|_| matches!(self.figure, Figure::Of(..))).unwrap_or((self.figure.unit(), 1.0))
+        let units = [("ms", "ms", 1e3), ("us", "µs", 1e6), ("µs", "µs", 1e6), ("ns", "ns", 1e9)];
+        let written = units.into_iter().find(|(unit, ..)| self.text.ends_with(unit));
+        written
+            .map(|(_, shown, per_unit)| (shown, per_unit))
+            .filter(|_| matches!(self.figure, Figure::Of(..)))
+            .unwrap_or((self.figure.unit(), 1.0))
     }
 
     /// Whether `value` meets the bound. Failed requests make a time infinite, which meets nothing.

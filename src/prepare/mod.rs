@@ -8,19 +8,24 @@ mod files;
 mod hub_files;
 mod meeting;
 pub(crate) mod results;
+pub(crate) mod secret_values;
 
 use std::any::Any;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
 use std::time::Duration;
 
 use jiff::Zoned;
 
 use crate::host::cgroup;
+use crate::host::topology::Topology;
 use crate::mock::Mock;
 use crate::net::tls;
 use crate::plan::Plan;
 use crate::plan::sla::SearchPlan;
 use crate::rendezvous::Rendezvous;
+use crate::run::run_or_abandon;
 use crate::server::addresses;
 use crate::server::models::{first_model, list_timeouts};
 use crate::server::ready::{after_waiting, wait_until_ready};
@@ -28,7 +33,7 @@ use crate::spec::proxy::ProxyVariables;
 use crate::spec::{HubFiles, RigFacts, ShardVariables, Spec, resolve, trace_file};
 use crate::sweep;
 use crate::workload::progress::StepProgress;
-use crate::workload::trace;
+use crate::workload::trace::{self, Trace};
 
 /// A call that is ready to run.
 pub struct Prepared {
@@ -59,8 +64,7 @@ pub fn prepare(
 ) -> Result<Prepared, String> {
     let spec = files::read(spec)?;
     let mut facts = facts();
-    let trace = trace_file(&spec).map(|(path, flag)| trace::read(path, flag)).transpose();
-    facts.trace = trace.map_err(|error| error.to_string())?.map(Arc::new);
+    facts.trace = trace_file(&spec).map(|(path, flag)| read_trace(path, flag)).transpose()?;
     let search = spec.search().map_err(|error| error.to_string())?;
     let first = search.as_ref().map_or_else(|| spec.clone(), |search| spec.at_load(search, search.space.start));
     let fetched = hub_files::hub_files(&first, &mut facts, show_steps, notify)?;
@@ -74,6 +78,14 @@ pub fn prepare(
         return Err(error);
     }
     Ok(Prepared { spec, facts, search, plans, fetched, mock, rendezvous })
+}
+
+/// Reads a trace. If it takes nearly all memory, that is an error; an interrupt ends the process here.
+fn read_trace(path: &Path, flag: &'static str) -> Result<Arc<Trace>, String> {
+    let path = path.to_path_buf();
+    let read =
+        run_or_abandon(&AtomicU8::new(0), move || trace::read(&path, flag)).map_err(|error| error.to_string())?;
+    read.map(Arc::new).map_err(|error| error.to_string())
 }
 
 /// Resolves the spec to plans with the addresses of the target. Starts the built-in server for a `mock:` URL, and asks
@@ -117,6 +129,7 @@ fn make_plans(
 fn facts() -> RigFacts {
     let now = Zoned::now();
     RigFacts {
+        topology: Topology::read(),
         allowed_cores: core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect(),
         cpu_quota: cgroup::cpu_quota(),
         started: now.strftime("%Y%m%d_%H%M%S").to_string(),

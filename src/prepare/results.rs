@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use crate::files::is_link;
@@ -21,7 +22,8 @@ const CALL_FILES: [&str; 6] = [
     "server.log",
 ];
 /// Files in the folder of a run.
-const RUN_FILES: [&str; 3] = ["benchmark_args.json", "benchmark_summary.json", "benchmark_percentile.json"];
+const RUN_FILES: [&str; 4] =
+    ["benchmark_args.json", "benchmark_summary.json", "benchmark_percentile.json", "speed_benchmark.json"];
 
 /// Checks that no run of `plans` overwrites the results of an earlier one, and that nothing below the folder of all
 /// results that the call writes to is a symbolic link. A folder with the start time in its name will be a new one.
@@ -103,6 +105,31 @@ fn claim_for_shard(outputs: &Path, started: &str, root: &Path) -> Result<Created
     Ok(CreatedDirs { folders: [root.to_path_buf(), call].into_iter().chain(missing).collect() })
 }
 
+/// Name of the link to the folder of the latest call.
+const LATEST: &str = "latest";
+
+/// Makes the link `latest` in the folder of all results point to `root`, the folder of a call. The link is replaced
+/// atomically; anything else of that name, such as the results of a call with that name, stays as it is.
+///
+/// # Errors
+/// One line, if the link cannot be created or replaced.
+pub(crate) fn link_latest(output: &OutputSpec, root: &Path) -> Result<(), String> {
+    let link = output.outputs_dir.join(LATEST);
+    if fs::symlink_metadata(&link).is_ok_and(|metadata| !metadata.is_symlink()) {
+        return Ok(());
+    }
+    let target = root.strip_prefix(&output.outputs_dir).unwrap_or(root);
+    let temporary = output.outputs_dir.join(format!(".{LATEST}.{}.new", std::process::id()));
+    // Left by a killed process with the same number.
+    let _ = fs::remove_file(&temporary);
+    // A folder that appears meanwhile is not replaced: that is an error of the system.
+    let linked = symlink(target, &temporary).and_then(|()| fs::rename(&temporary, &link));
+    linked.map_err(|error| {
+        let _ = fs::remove_file(&temporary);
+        format!("cannot link {} to the results: {error}", link.display())
+    })
+}
+
 /// The folder and its parents, as far as they do not exist.
 fn missing_folders(folder: &Path) -> Vec<PathBuf> {
     let missing = folder.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists());
@@ -171,6 +198,29 @@ mod tests {
         created.iter().for_each(CreatedDirs::remove_if_unused);
         assert!(!outputs.join(&roots[0].0).exists() && !outputs.join(&roots[1].0).exists());
         assert!(roots[2].1.join("offline-run").exists());
+    }
+
+    #[test]
+    fn the_latest_link_replaces_only_links() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = OutputSpec { outputs_dir: folder.path().to_path_buf(), ..OutputSpec::default() };
+        let link = folder.path().join(LATEST);
+        for name in ["1/mock", "2/mock"] {
+            let root = folder.path().join(name);
+            fs::create_dir_all(&root).unwrap();
+            link_latest(&output, &root).unwrap();
+            assert_eq!(fs::read_link(&link).unwrap(), Path::new(name));
+        }
+        // The target of the old link is untouched, and no temporary link remains.
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+        fs::remove_file(&link).unwrap();
+        fs::create_dir(&link).unwrap();
+        link_latest(&output, &folder.path().join("1/mock")).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_dir());
+        fs::remove_dir(&link).unwrap();
+        fs::write(&link, "mine").unwrap();
+        link_latest(&output, &folder.path().join("1/mock")).unwrap();
+        assert_eq!(fs::read_to_string(&link).unwrap(), "mine");
     }
 
     #[test]

@@ -25,8 +25,15 @@ pub fn encode_early(ranges: &[EarlyRange], out: &mut Vec<u8>) {
 }
 
 /// By how much each of `count` arrivals may have been earlier, from encoded ranges. `None` for invalid bytes.
-pub fn decode_early(mut bytes: &[u8], count: usize) -> Option<Vec<u32>> {
-    let mut early_ns = vec![0; count];
+pub fn decode_early(bytes: &[u8], count: usize) -> Option<Vec<u32>> {
+    let mut early_ns = Vec::new();
+    decode_early_into(bytes, count, &mut early_ns).map(|()| early_ns)
+}
+
+/// The same; replaces what is in `early_ns`.
+fn decode_early_into(mut bytes: &[u8], count: usize, early_ns: &mut Vec<u32>) -> Option<()> {
+    early_ns.clear();
+    early_ns.resize(count, 0);
     let mut position = 0;
     while !bytes.is_empty() {
         let mut next = || take_varint(&mut bytes).and_then(|value| u32::try_from(value).ok());
@@ -35,7 +42,51 @@ pub fn decode_early(mut bytes: &[u8], count: usize) -> Option<Vec<u32>> {
         early_ns.get_mut(from..from + length)?.fill(ns);
         position = from + length;
     }
-    Some(early_ns)
+    Some(())
+}
+
+/// A gap between two output events of one choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The arrival that ends it, tick nanoseconds.
+    pub at: u64,
+    /// Never negative: two timestamps mapped by different clock samples can be out of order by nanoseconds.
+    pub ns: u64,
+    /// By how much the arrivals that begin and end it may have been earlier than recorded.
+    pub early_begin_ns: u32,
+    pub early_end_ns: u32,
+}
+
+/// The gaps of one response, in memory that the next response uses again.
+#[derive(Clone, Debug, Default)]
+pub struct Gaps {
+    /// By how much each arrival may have been earlier than recorded, nanoseconds.
+    pub early_ns: Vec<u32>,
+    pub gaps: Vec<Gap>,
+}
+
+impl Gaps {
+    /// Replaces the gaps by those of a response: its arrivals, their choices (empty for a single one), and the encoded
+    /// bounds of the arrivals. In order of the arrival that ends each gap, as far as the arrivals are.
+    pub fn read(&mut self, arrivals: &[Tick], choices: &[u8], early: &[u8]) {
+        if decode_early_into(early, arrivals.len(), &mut self.early_ns).is_none() {
+            // What cannot be read is bounded by nothing.
+            self.early_ns.fill(u32::MAX);
+        }
+        self.gaps.clear();
+        let early_ns = &self.early_ns;
+        let gap = |(before, place): (usize, usize)| Gap {
+            at: arrivals[place].0,
+            ns: arrivals[place].ns_since(arrivals[before]).max(0) as u64,
+            early_begin_ns: early_ns[before],
+            early_end_ns: early_ns[place],
+        };
+        if choices.is_empty() {
+            self.gaps.extend((1..arrivals.len()).map(|place| gap((place - 1, place))));
+        } else {
+            self.gaps.extend(consecutive(arrivals, choices).map(gap));
+        }
+    }
 }
 
 /// Appends the encoded `arrivals` to `out`.

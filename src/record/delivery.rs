@@ -63,6 +63,11 @@ impl Span {
     fn ns(self) -> f64 {
         self.last.ns_since(self.first).max(0) as f64
     }
+
+    /// Intervals between its events, at least one.
+    fn intervals(self) -> f64 {
+        f64::from(self.steps.saturating_sub(1).max(1))
+    }
 }
 
 /// The time per output token of an answer, the mean over its choices, nanoseconds.
@@ -76,6 +81,8 @@ pub struct Tpot {
     /// The number of intervals between tokens that the span is divided by; with several choices the harmonic mean, by which
     /// an error of a span becomes an error of the value.
     pub intervals: f64,
+    /// The same of `high_ns`.
+    pub high_intervals: f64,
     /// The last counted token has no text, so it is not among the outputs.
     pub ends_silent: bool,
 }
@@ -142,7 +149,8 @@ fn single(outputs: &[Tick], tokens: u32, sent: Option<Tick>) -> Option<Tpot> {
     let low_ns = span.ns() / intervals;
     let exact = tokens as usize <= outputs.len();
     let high_ns = if exact { low_ns } else { high_ns(span, span, f64::from(tokens), sent).max(low_ns) };
-    Some(Tpot { ns: low_ns, low_ns, high_ns, intervals, ends_silent: false })
+    let high_intervals = if exact { intervals } else { span.intervals() };
+    Some(Tpot { ns: low_ns, low_ns, high_ns, intervals, high_intervals, ends_silent: false })
 }
 
 /// The spans of all choices: of the outputs, and of the silent events whose set is at most the given one.
@@ -188,7 +196,7 @@ fn mean(low: &Spans, high: &Spans, tokens: u32, events: usize, exact: bool, sent
     let several = low.iter().flatten().count() > 1;
     let per_event = f64::from(tokens) / events.max(1) as f64;
     let per_event = if several { per_event.max(1.0) } else { per_event };
-    let (mut lows, mut highs, mut inverse, mut choices) = (0.0, 0.0, 0.0, 0.0);
+    let (mut lows, mut highs, mut inverse, mut high_inverse, mut choices) = (0.0, 0.0, 0.0, 0.0, 0.0);
     for (low, high) in low.iter().zip(high) {
         let Some((low, high)) = low.zip(*high) else { continue };
         let tokens = f64::from(low.steps) * per_event;
@@ -199,6 +207,7 @@ fn mean(low: &Spans, high: &Spans, tokens: u32, events: usize, exact: bool, sent
         lows += value;
         highs += if exact { value } else { high_ns(low, high, tokens, sent).max(value) };
         inverse += 1.0 / (tokens - 1.0);
+        high_inverse += 1.0 / if exact { tokens - 1.0 } else { low.intervals() };
         choices += 1.0;
     }
     (choices > 0.0).then(|| Tpot {
@@ -206,6 +215,7 @@ fn mean(low: &Spans, high: &Spans, tokens: u32, events: usize, exact: bool, sent
         low_ns: lows / choices,
         high_ns: highs / choices,
         intervals: choices / inverse,
+        high_intervals: choices / high_inverse,
         ends_silent: false,
     })
 }

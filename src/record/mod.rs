@@ -99,6 +99,7 @@ pub struct RequestRecord {
     pub receive_lag_max_ns: u64,
     /// Bytes of the response, including head and framing.
     pub received_bytes: u64,
+    pub network: NetworkTimes,
 
     /// The arrivals of all events with output, in [`Block::arrivals`].
     pub arrivals: Span,
@@ -182,6 +183,26 @@ pub struct ServerTimes {
     pub decode_ns: Option<u64>,
     /// Output tokens, as reported with these times.
     pub tokens: Option<u32>,
+}
+
+/// The network's part of a request, from the kernel. Through a proxy it is that of the way to the proxy. Values that the
+/// kernel or the transport does not have are `None`, and so are all of a request that was not recorded because too many
+/// were sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NetworkTimes {
+    /// The kernel handed the last byte of the request to the network device.
+    pub sent: Option<Tick>,
+    /// The acknowledgement of that byte arrived. The peer may have delayed it, up to when it answered.
+    pub acknowledged: Option<Tick>,
+    /// The smoothed round-trip time of the connection at the end of the answer, nanoseconds. Contains delays of
+    /// acknowledgements.
+    pub rtt_ns: Option<u64>,
+    /// The minimum of the last minutes.
+    pub min_rtt_ns: Option<u64>,
+    /// Segments that this machine sent again, of the handshake too if the request opened the connection.
+    pub retransmitted: Option<u32>,
+    /// Segments that arrived out of order: one before was lost or late.
+    pub out_of_order: Option<u32>,
 }
 
 /// The finish reason of an answer.
@@ -392,8 +413,12 @@ pub struct WorkerReport {
     pub receive_lag_ns: hdrhistogram::Histogram<u64>,
     /// Poll gaps while the worker had work, nanoseconds.
     pub loop_gap_ns: hdrhistogram::Histogram<u64>,
-    /// Poll gaps in which the worker had nothing to do and slept, nanoseconds.
+    /// Poll gaps in which the worker had nothing to do and slept, nanoseconds. Without what a planned wait had beyond a
+    /// millisecond.
     pub sleep_ns: hdrhistogram::Histogram<u64>,
+    /// How long the events of a wait were allowed to gather before the first one ended it, nanoseconds. Empty in files of
+    /// versions that did not store it.
+    pub gather_ns: hdrhistogram::Histogram<u64>,
     /// The poll gaps longer than [`STALL_NS`], at work or asleep, in order; `None` when they are not known in full.
     pub stalls: Option<Vec<Stall>>,
     /// CPU time of the worker thread in the phase, user and system, nanoseconds.

@@ -1,6 +1,9 @@
 //! Runs side by side: every figure of each against the first, with the confidence interval of the difference.
 
 mod cells;
+mod gate;
+mod json;
+mod markdown;
 mod page;
 mod pairing;
 mod rows;
@@ -8,8 +11,11 @@ mod sides;
 mod text;
 mod warnings;
 
+pub use gate::{Gate, LEVEL, Limit, judge, scan_limits};
+pub use json::json;
+pub use markdown::markdown;
 pub use page::html;
 pub use pairing::{Given, comparison};
 pub use rows::{Compared, Kind, Row, Value, Verdict, compare};
 pub use sides::{Comparison, Entry, Load, LoadName, Missing, Side};
-pub use text::render;
+pub use text::{render, render_gate};

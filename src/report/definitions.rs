@@ -17,7 +17,7 @@ const fn define(name: Pair, formula: Pair, en: &'static str, zh: &'static str) -
 }
 
 /// Every figure that the report shows.
-pub(crate) const DEFINITIONS: [Definition; 22] = [
+pub(crate) const DEFINITIONS: [Definition; 23] = [
     define(
         ["due", "计划时刻 (due)"],
         ["", ""],
@@ -65,10 +65,10 @@ pub(crate) const DEFINITIONS: [Definition; 22] = [
         ["(last_token − first_token) / (output_tokens − 1)", "(last_token − first_token) / (output_tokens − 1)"],
         "Undefined, not 0, for fewer than two tokens. If the server counts tokens without text (end of sequence, parts of a \
          character), their events are the first or the last one. If there are more tokens than events (parsers swallow \
-         some, one event has several), it is a range: all tokens without an event lie within the span, or none does. \
-         Several choices: the mean over the choices.",
+         some, one event has several), it is a range: all tokens without an event lie within the span, or none does; \
+         charts, comparisons, objectives and exports use its lower end. Several choices: the mean over the choices.",
         "输出不足两个 token 时无定义（不记为 0）。若服务端计入无文本的 token（结束符、字符的一部分），则以其事件为首个或末个。若 token 数多于事件数\
-         （解析器吞掉若干 token，或一个事件含多个 token），则为一个范围：无事件的 token 全部位于跨度之内，或全部在其外。多个候选回答时取各自的平均值。",
+         （解析器吞掉若干 token，或一个事件含多个 token），则为一个范围：无事件的 token 全部位于跨度之内，或全部在其外；图表、对比、SLO 与导出均取下界。多个候选回答时取各自的平均值。",
     ),
     define(
         ["Output tok/s", "输出速度 (tok/s)"],
@@ -164,6 +164,14 @@ pub(crate) const DEFINITIONS: [Definition; 22] = [
         ["processed − arrived; write_start − due", "processed − arrived; write_start − due"],
         "The client's own delays: from arrival to processing, and from the due time to sending. Reported, never subtracted.",
         "客户端自身造成的延迟：从数据到达到处理，从计划时刻到发送。只报告，从不扣除。",
+    ),
+    define(
+        ["Server part of TTFT", "TTFT 中服务端部分"],
+        ["first_token − sent − min RTT", "first_token − sent − min RTT"],
+        "TTFT without send lag, without the way to the network device and without the minimum TCP round trip. \
+         Acknowledgements may be delayed, so only the minimum counts as network. Through a proxy it is that of the way to the \
+         proxy.",
+        "从 TTFT 中减去发送滞后、到网卡的时间和 TCP 往返时间的最小值。确认可能被对端延迟，因此只把最小值计为网络；经代理时为到代理的往返时间。",
     ),
 ];
 

@@ -21,7 +21,7 @@ const SHOWN: [(&str, u32); 4] = [("p50", 500), ("p90", 900), ("p99", 990), ("max
 
 /// A colour of the terminal.
 #[derive(Clone, Copy)]
-enum Colour {
+pub(crate) enum Colour {
     Green,
     Yellow,
     Red,
@@ -78,12 +78,12 @@ fn throughput(s: &Summary) -> String {
 /// The table of times in milliseconds; the figures that the run does not have are left out.
 fn times(s: &Summary, width: usize) -> String {
     let series = &s.series;
-    let figures = [
-        ("TTFT (ms)", &series.ttft_s),
-        ("ITL (ms)", &series.itl_s),
-        ("TPOT (ms)", &series.tpot_s),
-        ("Latency (ms)", &series.latency_s),
-    ];
+    let mut figures = vec![("TTFT (ms)", &series.ttft_s), ("ITL (ms)", &series.itl_s)];
+    match &series.tpot_range {
+        Some(range) => figures.extend([("TPOT from (ms)", &range.low_s), ("TPOT to (ms)", &range.high_s)]),
+        None => figures.push(("TPOT (ms)", &series.tpot_s)),
+    }
+    figures.push(("Latency (ms)", &series.latency_s));
     let known: Vec<&(&str, &Series)> = figures.iter().filter(|(_, series)| series.mean.is_some()).collect();
     if known.is_empty() {
         return String::new();
@@ -223,7 +223,7 @@ fn shorten(line: &str, width: usize) -> String {
     format!("{} ...", line.trim_end())
 }
 
-fn coloured(text: &str, colour: Colour, colours: bool) -> String {
+pub(crate) fn coloured(text: &str, colour: Colour, colours: bool) -> String {
     let code = match colour {
         Colour::Red => 31,
         Colour::Green => 32,

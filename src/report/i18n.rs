@@ -82,8 +82,9 @@ labels! {
     ConnectTime: "Connect time p50 / p99 / max", "建连耗时 p50 / p99 / 最大";
     TlsHandshake: "TLS handshake p50 / p99 / max", "TLS 握手耗时 p50 / p99 / 最大";
     LoopGap: "Loop gap p50 / p99 / max", "事件循环间隔 p50 / p99 / 最大";
-    ServiceTtft: "Service TTFT avg / p50 / p99 (s)", "自发送起的 TTFT 平均 / p50 / p99 (s)";
-    ServiceLatency: "Service latency avg / p50 / p99 (s)", "自发送起的端到端时延 平均 / p50 / p99 (s)";
+    Gathering: "Event gathering p50 / p99 / max", "事件聚集时间 p50 / p99 / 最大";
+    ServiceTtft: "Service TTFT avg / p50 / p99", "自发送起的 TTFT 平均 / p50 / p99";
+    ServiceLatency: "Service latency avg / p50 / p99", "自发送起的端到端时延 平均 / p50 / p99";
     CoalescedReads: "Reads with two or more events", "含多个事件的读取占比";
     CoalescedEvents: "Events that share a read", "合并到达的事件占比";
     StampedReads: "Reads with a kernel timestamp", "带内核时间戳的读取占比";
@@ -92,11 +93,19 @@ labels! {
     CpuPerEvent: "CPU per output event", "每个输出事件的 CPU 时间";
     ContextSwitches: "Context switches voluntary / forced", "上下文切换 主动 / 被动";
     ConnectionsOpened: "Connections opened", "新建连接数";
+    WayToWire: "Request to network device p50 / p99 / max", "请求到网卡 p50 / p99 / 最大";
+    MinimumRtt: "TCP round trip (minimum) p50 / p99 / max", "TCP 往返时间（最小值） p50 / p99 / 最大";
+    SmoothedRtt: "TCP round trip (smoothed) p50 / p99 / max", "TCP 往返时间（平滑值） p50 / p99 / 最大";
+    Acknowledged: "Request acknowledged after p50 / p99 / max", "请求被确认耗时 p50 / p99 / 最大";
+    TtftAtServer: "Server part of TTFT p50 / p99 / max", "TTFT 中服务端部分 p50 / p99 / 最大";
+    Retransmissions: "Requests with segments resent / out of order / all", "有分段重传 / 乱序的请求数 / 总数";
 
     // Columns of the percentiles.
     Ttft: "TTFT (s)", "TTFT (s)";
     Itl: "ITL (s)", "ITL (s)";
     Tpot: "TPOT (s)", "TPOT (s)";
+    TpotFrom: "TPOT from (s)", "TPOT 下界 (s)";
+    TpotTo: "to (s)", "TPOT 上界 (s)";
     Latency: "Latency (s)", "端到端时延 (s)";
     InputTokens: "Input tokens", "输入 token 数";
     OutputTokens: "Output tokens", "输出 token 数";
@@ -107,6 +116,8 @@ labels! {
     TtftMs: "TTFT (ms)", "TTFT (ms)";
     ItlMs: "ITL (ms)", "ITL (ms)";
     TpotMs: "TPOT (ms)", "TPOT (ms)";
+    TpotFromMs: "TPOT from (ms)", "TPOT 下界 (ms)";
+    TpotToMs: "TPOT to (ms)", "TPOT 上界 (ms)";
     LatencyMs: "Latency (ms)", "端到端时延 (ms)";
     AvgTtftMs: "Avg TTFT (ms)", "平均 TTFT (ms)";
     P99TtftMs: "P99 TTFT (ms)", "P99 TTFT (ms)";
@@ -134,12 +145,6 @@ labels! {
     Rps: "RPS", "RPS";
     RequestsPerS: "Requests/s", "请求吞吐量 (req/s)";
     OutputTokPerS: "Output tok/s", "输出 tok/s";
-    AvgTtft: "Avg TTFT (s)", "平均 TTFT (s)";
-    P99Ttft: "P99 TTFT (s)", "P99 TTFT (s)";
-    AvgTpot: "Avg TPOT (s)", "平均 TPOT (s)";
-    P99Tpot: "P99 TPOT (s)", "P99 TPOT (s)";
-    AvgLatency: "Avg latency (s)", "平均时延 (s)";
-    P99Latency: "P99 latency (s)", "P99 时延 (s)";
     SuccessRate: "Success rate (%)", "成功率 (%)";
 
     // The client's figures compared with the server's.
@@ -267,8 +272,6 @@ mod tests {
                     | Label::Tpot
                     | Label::TtftP99
                     | Label::Rps
-                    | Label::P99Ttft
-                    | Label::P99Tpot
                     | Label::TtftMs
                     | Label::ItlMs
                     | Label::TpotMs

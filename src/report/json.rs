@@ -38,7 +38,7 @@ pub fn summary(s: &Summary) -> Json {
     out.insert("Witness".to_string(), witness::json(s));
     out.insert("SLO".to_string(), slo(s));
     if !s.speed.is_empty() {
-        out.insert("Speed benchmark".to_string(), speed(s));
+        out.insert("Speed benchmark".to_string(), speed_rows(s));
     }
     if s.turns.is_some() {
         out.insert("Multi-turn".to_string(), turns::json(s));
@@ -97,7 +97,8 @@ fn slo(s: &Summary) -> Json {
     json!({"met": verdict.is_met(), "criteria": verdict.criteria.iter().map(criterion).collect::<Vec<_>>()})
 }
 
-fn speed(s: &Summary) -> Json {
+/// The rows of the speed benchmark, with evalscope's keys: the content of `speed_benchmark.json`.
+pub fn speed_rows(s: &Summary) -> Json {
     let row = |row: &SpeedRow| {
         json!({"Prompt Tokens": row.prompt_tokens, "Speed(tokens/s)": finite(Some(row.tokens_per_s)),
                "Requests": row.requests, "GPU Memory(GB)": finite(s.gpu_memory_gb)})
@@ -162,6 +163,8 @@ fn figures(series: &Series) -> Json {
 
 fn client(s: &Summary) -> Json {
     let c = &s.client;
+    let network = s.network.clone().unwrap_or_default();
+    let count = |number: u64| if network.recorded > 0 { json!(number) } else { Json::Null };
     json!({
         "Receive lag (ns)": lag(c.receive_lag),
         "Send lag (ns)": lag(c.send_lag),
@@ -171,6 +174,7 @@ fn client(s: &Summary) -> Json {
         "Connect time (ns)": lag(c.connect),
         "TLS handshake (ns)": lag(c.tls_handshake),
         "Loop gap (ns)": lag(c.loop_gap),
+        "Gathering (ns)": lag(c.gathering),
         "Service TTFT (s)": figures(&s.series.service_ttft_s),
         "Service latency (s)": figures(&s.series.service_latency_s),
         "Coalesced reads (share)": finite(c.coalesced_reads),
@@ -187,6 +191,14 @@ fn client(s: &Summary) -> Json {
         "Receive buffer shortages": c.buffer_shortages,
         "Extra blocks": c.extra_blocks,
         "Connections opened": c.connections_opened,
+        "Request to network device (ns)": lag(network.to_wire),
+        "TCP round trip minimum (ns)": lag(network.min_rtt),
+        "TCP round trip smoothed (ns)": lag(network.rtt),
+        "Request acknowledged after (ns)": lag(network.acknowledged),
+        "Server part of TTFT (ns)": lag(network.server_ttft),
+        "Requests with segments resent": count(network.retransmitted),
+        "Requests with segments out of order": count(network.out_of_order),
+        "Requests with TCP figures": network.recorded,
     })
 }
 

@@ -1,15 +1,18 @@
 //! Reports for people and programs: tables, JSON and HTML, made only from a run's database.
 
 pub mod advice;
+pub mod call_document;
 pub mod compare;
 pub mod definitions;
 pub mod export;
 pub mod findings;
+mod gap_passes;
 pub mod glance;
 pub mod html;
 pub mod i18n;
 pub mod json;
 pub mod json_value;
+pub mod junit;
 pub mod knee;
 pub mod language;
 pub mod load_name;
@@ -20,6 +23,7 @@ pub mod overview;
 pub mod repeats;
 pub mod screen;
 pub mod search;
+pub mod search_glance;
 pub mod server;
 pub mod server_timings;
 pub mod shards;
@@ -30,6 +34,8 @@ pub mod witness;
 pub mod workload;
 
 use std::path::Path;
+
+use gap_passes::GapRequests;
 
 use crate::record::Phase;
 use crate::server::{metric_catalog, metrics, resource_usage};
@@ -47,30 +53,35 @@ pub struct Measured {
     pub summary: Summary,
     /// The measured requests, sorted by due time.
     pub samples: Vec<Sample>,
+    /// The requests again, for what is computed of their gaps.
+    gaps: GapRequests,
 }
 
 /// Reads a stored run and computes its figures.
 pub fn measured(path: &Path) -> Result<Measured, StoreError> {
     let reader = Reader::open(path)?;
     let run = reader.run()?;
-    let mut samples = RunSamples::default();
-    reader.each_block(Phase::Measured, Detail::Figures, |block| samples.add(block))?;
-    let mut warmup = RunSamples::default();
-    if run.facts.has_flowing_warmup() {
-        reader.each_block(Phase::Warmup, Detail::Figures, |block| warmup.add(block))?;
-    }
-    let server_samples = reader.server_samples()?;
-    let witness = if run.facts.witness > 0 {
-        let mut witness = RunSamples::default();
-        reader.each_block(Phase::Witness, Detail::Figures, |block| witness.add(block))?;
-        Some(witness)
-    } else {
-        None
+    analyze_requests(&reader, run)
+}
+
+/// Computes the figures of a run from its requests in the database.
+pub fn analyze_requests(reader: &Reader, run: StoredRun) -> Result<Measured, StoreError> {
+    let mut gaps = GapRequests::default();
+    let mut samples_of = |phase: Phase| {
+        let mut samples = RunSamples::default();
+        reader.each_block(phase, Detail::Figures, |block| samples.add(block))?;
+        gaps.add(reader, 0, phase, &samples, 0)?;
+        Ok::<_, StoreError>(samples)
     };
+    let samples = samples_of(Phase::Measured)?;
+    let warmup = if run.facts.has_flowing_warmup() { samples_of(Phase::Warmup)? } else { RunSamples::default() };
+    let witness = if run.facts.witness > 0 { Some(samples_of(Phase::Witness)?) } else { None };
+    let server_samples = reader.server_samples()?;
     let server = metric_catalog::window(&metrics::scrapes(&server_samples), &run.facts.model);
     let server_use = resource_usage::compute(&server_samples);
-    let (summary, samples) = analyze(Inputs { run: &run, samples, warmup, witness, server, server_use });
-    Ok(Measured { run, summary, samples })
+    let inputs = Inputs { run: &run, samples, warmup, witness, server, server_use };
+    let (summary, samples) = analyze(inputs, |sets| gaps.read(sets))?;
+    Ok(Measured { run, summary, samples, gaps })
 }
 
 /// The summary of a stored run. The end of a run uses this function too, so that `ringmark report` gives the same
@@ -79,17 +90,25 @@ pub fn from_database(path: &Path) -> Result<Summary, StoreError> {
     measured(path).map(|measured| measured.summary)
 }
 
-/// One line with the figures so far, for the log and the progress bar.
-pub(crate) fn progress_line(so_far: &Snapshot) -> String {
-    let mut line = format!("{} done, {} ok, {} failed", so_far.done, so_far.ok, so_far.failed);
+/// Tokens per second so far: output, or for embeddings and rankings, which have none, input.
+pub(crate) fn token_rate(so_far: &Snapshot) -> Option<String> {
+    let positive = |rate: Option<f64>| rate.filter(|&rate| rate > 0.0);
+    let output = positive(so_far.output_tokens_per_s()).map(|rate| format!("{rate:.1} tok/s"));
+    output.or_else(|| Some(format!("{:.1} input tok/s", positive(so_far.input_tokens_per_s())?)))
+}
+
+/// One line with the figures so far of `total` requests, for the log.
+pub(crate) fn progress_line(so_far: &Snapshot, total: Option<u64>) -> String {
+    let of = total.map_or_else(String::new, |total| format!(" of {total}"));
+    let mut line = format!("{}{of} done, {} ok, {} failed", so_far.done, so_far.ok, so_far.failed);
     if so_far.unfinished > 0 {
         line.push_str(&format!(", {} unfinished", so_far.unfinished));
     }
     if let Some(rate) = so_far.requests_per_s() {
         line.push_str(&format!(", {rate:.2} req/s"));
     }
-    if let Some(rate) = so_far.output_tokens_per_s().filter(|&rate| rate > 0.0) {
-        line.push_str(&format!(", {rate:.1} tok/s"));
+    if let Some(rate) = token_rate(so_far) {
+        line.push_str(&format!(", {rate}"));
     }
     let mut pair = |name: &str, p50: Option<u64>, p99: Option<u64>| {
         if let (Some(p50), Some(p99)) = (p50, p99) {

@@ -53,18 +53,19 @@ pub fn render_on_screen(runs: &[&Summary], output: Option<&str>, width: usize, c
     let Some(first) = runs.first() else { return String::new() };
     let mut out = format!("\nPerformance report: {}\n", cut(&first.facts.model, width.saturating_sub(20)));
     out.push_str(&basic_information(runs, output, width));
-    for (name, table) in repeats::tables(runs, Language::En) {
-        out.push_str(&format!("\nFrom run to run: {name}\n{}", table.fitted(width).render()));
-    }
     out.push_str(&best_loads(runs));
     out.push_str(&advice(runs, width, with_file));
     let findings = worst_findings(runs, width, colour);
     if !findings.is_empty() {
         out.push_str(&format!("\nFindings of single runs:\n{findings}"));
     }
-    let table = fitting_table(runs, width);
+    let (table, left_out) = fitting_table(runs, width);
     out.push_str(&format!("\nDetailed performance metrics:\n{}", coloured(&table, runs, colour)));
     out.push_str(&footnote(runs, width));
+    out.push_str(&left_out_note(&left_out, width));
+    if let Some(table) = repeats::glance(runs) {
+        out.push_str(&format!("\nMean of the runs ± 95 % confidence interval:\n{}", table.fitted(width).render()));
+    }
     for run in runs.iter().filter(|run| run.slo.is_some()) {
         let joined = |colour| {
             let verdicts = glance::objectives(run, colour).trim_end().replace('\n', "; ");
@@ -82,7 +83,7 @@ pub fn render_on_screen(runs: &[&Summary], output: Option<&str>, width: usize, c
 const FINDINGS: usize = 4;
 
 /// The findings of the runs as at the end of a single run: the most severe first, one for each cause.
-fn worst_findings(runs: &[&Summary], width: usize, colour: bool) -> String {
+pub(crate) fn worst_findings(runs: &[&Summary], width: usize, colour: bool) -> String {
     let mut all = findings::of_runs(runs, Language::En);
     let mut index = 0;
     while index < all.len() {
@@ -160,7 +161,8 @@ pub fn one_line(s: &Summary) -> String {
     let value = |name: &str, value: Option<f64>, unit: &str| Some(format!("{name}{}{unit}", short(value?)));
     let ms = |seconds: Option<f64>| seconds.map(|seconds| seconds * 1e3);
     let times = if s.generates_text() {
-        [value("TTFT p99 ", ms(s.series.ttft_s.value(990)), ""), value("TPOT mean ", ms(s.series.tpot_s.mean), "")]
+        let tpot = if s.series.tpot_range.is_some() { "TPOT mean >= " } else { "TPOT mean " };
+        [value("TTFT p99 ", ms(s.series.ttft_s.value(990)), ""), value(tpot, ms(s.series.tpot_s.mean), "")]
     } else {
         [value("latency p99 ", ms(s.series.latency_s.value(990)), ""), None]
     };
@@ -236,10 +238,15 @@ const LOADS: [Column; 9] = [
     ("Gen. toks/s", |s| fixed(s.throughput.output_tokens_per_s, 2)),
     ("Avg TTFT(s)", |s| fixed(s.series.ttft_s.mean, 3)),
     ("P99 TTFT(s)", |s| quantile(&s.series.ttft_s, 990, 3)),
-    ("Avg TPOT(s)", |s| fixed(s.series.tpot_s.mean, 4)),
-    ("P99 TPOT(s)", |s| quantile(&s.series.tpot_s, 990, 4)),
+    ("Avg TPOT(s)", |s| at_least(s, fixed(s.series.tpot_s.mean, 4))),
+    ("P99 TPOT(s)", |s| at_least(s, quantile(&s.series.tpot_s, 990, 4))),
     ("Success Rate", |s| percent(success_rate(s))),
 ];
+
+/// Marks a TPOT that is the lower end of a range.
+fn at_least(s: &Summary, tpot: String) -> String {
+    if s.series.tpot_range.is_some() { format!(">={tpot}") } else { tpot }
+}
 
 /// One table if it fits, else three that repeat the load.
 fn load_tables(runs: &[&Summary], width: usize) -> Vec<Table> {
@@ -255,15 +262,30 @@ fn load_tables(runs: &[&Summary], width: usize) -> Vec<Table> {
     parts.iter().map(|part| load_table(runs, &pick(part))).collect()
 }
 
-/// One table of loads with as many columns as fit, the least important left out.
-fn fitting_table(runs: &[&Summary], width: usize) -> Table {
+/// One table of loads with as many columns as fit, and the names of the columns that are left out, the least important.
+fn fitting_table(runs: &[&Summary], width: usize) -> (Table, Vec<&'static str>) {
     if runs.iter().all(|run| !run.generates_text()) {
-        return load_table(runs, &LOADS_WITHOUT_TEXT);
+        return (load_table(runs, &LOADS_WITHOUT_TEXT), Vec::new());
     }
-    let choices: [&[usize]; 4] = [&[0, 1, 2, 3, 4, 5, 6, 7, 8], &[0, 2, 3, 5, 6, 8], &[0, 3, 5, 6, 8], &[0, 3, 5, 8]];
+    let choices: [&[usize]; 5] =
+        [&[0, 1, 2, 3, 4, 5, 6, 7, 8], &[0, 2, 3, 5, 6, 8], &[0, 3, 5, 6, 8], &[0, 3, 5, 8], &[0, 3, 5]];
     let table = |chosen: &[usize]| load_table(runs, &chosen.iter().map(|&at| LOADS[at]).collect::<Vec<Column>>());
-    let fitting = choices.iter().map(|chosen| table(chosen)).find(|table| table.width() <= width);
-    fitting.unwrap_or_else(|| table(&[0, 3, 5]))
+    let fits = |chosen: &&&[usize]| table(chosen).width() <= width;
+    let chosen = choices.iter().find(fits).unwrap_or(&choices[choices.len() - 1]);
+    let left_out = LOADS.iter().enumerate().filter(|(at, _)| !chosen.contains(at)).map(|(_, column)| column.0);
+    (table(chosen), left_out.collect())
+}
+
+/// Where the columns are for which the screen is too narrow.
+fn left_out_note(columns: &[&str], width: usize) -> String {
+    match columns {
+        [] => String::new(),
+        columns => wrap(
+            "",
+            &format!("Not on a screen this narrow: {}; see performance_summary.txt", columns.join(", ")),
+            width,
+        ),
+    }
 }
 
 /// The columns of embeddings and rankings.

@@ -6,23 +6,24 @@ use serde_json::{Map, Value as Json, json};
 
 use super::i18n::Label;
 use super::language::Language;
-use super::load_name::load_name;
-use super::table::{Align, Table, number};
+use super::load_name::{load_name, short_load};
+use super::table::{Align, Table, digits};
+use crate::record::facts::RunFacts;
 use crate::stats::{Summary, comparison};
 
-/// A figure of a run: its name in tables, its name in `--slo`, its unit, and its value.
+/// A figure of a run: its name in tables, which have times in milliseconds, its name in `--slo`, its unit, and its value.
 type Figure = (Label, &'static str, &'static str, fn(&Summary) -> Option<f64>);
 
 /// The figures whose spread is shown.
 const FIGURES: [Figure; 8] = [
     (Label::Rps, "rps", "req/s", |s| s.throughput.requests_per_s),
     (Label::OutputTokPerS, "tps", "tok/s", |s| s.throughput.output_tokens_per_s),
-    (Label::AvgTtft, "avg_ttft", "s", |s| s.series.ttft_s.mean),
-    (Label::P99Ttft, "p99_ttft", "s", |s| s.series.ttft_s.value(990)),
-    (Label::AvgTpot, "avg_tpot", "s", |s| s.series.tpot_s.mean),
-    (Label::P99Tpot, "p99_tpot", "s", |s| s.series.tpot_s.value(990)),
-    (Label::AvgLatency, "avg_latency", "s", |s| s.series.latency_s.mean),
-    (Label::P99Latency, "p99_latency", "s", |s| s.series.latency_s.value(990)),
+    (Label::AvgTtftMs, "avg_ttft", "s", |s| s.series.ttft_s.mean),
+    (Label::P99TtftMs, "p99_ttft", "s", |s| s.series.ttft_s.value(990)),
+    (Label::AvgTpotMs, "avg_tpot", "s", |s| s.series.tpot_s.mean),
+    (Label::P99TpotMs, "p99_tpot", "s", |s| s.series.tpot_s.value(990)),
+    (Label::AvgLatencyMs, "avg_latency", "s", |s| s.series.latency_s.mean),
+    (Label::P99LatencyMs, "p99_latency", "s", |s| s.series.latency_s.value(990)),
 ];
 
 /// A run and its database.
@@ -103,15 +104,18 @@ pub fn tables(runs: &[&Summary], language: Language) -> Vec<(String, Table)> {
 
 fn table(group: &[&Summary], language: Language) -> Table {
     let percent = |value: Option<f64>| value.map_or_else(|| "-".to_string(), |value| format!("{value:.1}"));
-    let row = |(name, _, _, figure): Figure| {
-        let spread = Spread::compute(group, figure)?;
+    let row = |(name, _, unit, figure): Figure| {
+        let factor = if unit == "s" { 1e3 } else { 1.0 };
+        let spread = Spread::compute(group, |run| figure(run).map(|value| value * factor))?;
+        let decimals = decimals(spread.mean);
+        let text = |value: f64| format!("{value:.decimals$}");
         Some(vec![
             name.text(language).to_string(),
-            number(spread.mean),
-            spread.half_width.map_or_else(|| "-".to_string(), number),
+            text(spread.mean),
+            spread.half_width.map_or_else(|| "-".to_string(), text),
             percent(spread.variation().map(|share| share * 100.0)),
-            number(spread.low),
-            number(spread.high),
+            text(spread.low),
+            text(spread.high),
             percent(spread.percent()),
         ])
     };
@@ -132,6 +136,42 @@ fn table(group: &[&Summary], language: Language) -> Table {
     }
 }
 
+/// The decimals with which a mean has at least three digits; its interval and its extremes have as many.
+fn decimals(mean: f64) -> usize {
+    digits(mean, 0).split_once('.').map_or(0, |(_, decimals)| decimals.len())
+}
+
+/// One row for each load that has several runs: the means of the most important figures, each with its 95 % confidence
+/// interval. `None` without such a load.
+pub(crate) fn glance(runs: &[&Summary]) -> Option<Table> {
+    const SHOWN: [&str; 4] = ["rps", "tps", "p99_ttft", "p99_latency"];
+    let groups: Vec<Vec<&Summary>> = groups(runs).into_iter().filter(|group| group.len() > 1).collect();
+    let shown = FIGURES.iter().filter(|figure| SHOWN.contains(&figure.1));
+    // Embeddings and rankings have no output tokens and no TTFT.
+    let known: Vec<&Figure> = shown.filter(|figure| runs.iter().any(|run| figure.3(run).is_some())).collect();
+    let cell = |group: &[&Summary], figure: &Figure| {
+        let factor = if figure.2 == "s" { 1e3 } else { 1.0 };
+        let spread = Spread::compute(group, |run| figure.3(run).map(|value| value * factor));
+        spread.map_or_else(
+            || "-".to_string(),
+            |Spread { mean, half_width, .. }| {
+                let decimals = decimals(mean);
+                let interval = half_width.map_or_else(String::new, |half| format!(" ± {half:.decimals$}"));
+                format!("{mean:.decimals$}{interval}")
+            },
+        )
+    };
+    let row = |group: &Vec<&Summary>| {
+        let first = [short_load(&group[0].facts), group.len().to_string()];
+        first.into_iter().chain(known.iter().map(|figure| cell(group, figure))).collect()
+    };
+    let names = known.iter().map(|figure| figure.0.en().to_string());
+    let head: Vec<String> = ["Load".to_string(), "Runs".to_string()].into_iter().chain(names).collect();
+    let table =
+        Table { aligns: vec![Align::Right; head.len()], head, rows: groups.iter().map(row).collect(), grid: false };
+    (!groups.is_empty()).then_some(table)
+}
+
 /// The content of `repeats_summary.json`. Paths are relative to `root`, the folder of this file; `complete` means that
 /// no run is missing.
 pub fn json(runs: &[Repeat<'_>], root: &Path, complete: bool) -> Json {
@@ -147,16 +187,23 @@ fn load_json(runs: &[Repeat<'_>], root: &Path) -> Json {
     let summaries: Vec<&Summary> = runs.iter().map(|run| run.summary).collect();
     let figures: Map<String, Json> =
         FIGURES.into_iter().map(|figure| (figure.1.to_string(), figure_json(&summaries, figure))).collect();
-    json!({
-        "mode": facts.mode,
-        "parallel": facts.parallel,
-        "rate": facts.rate_per_s,
-        "arrival": facts.arrival,
-        "number": facts.requests,
-        "duration": facts.duration_ns.map(|ns| ns as f64 / 1e9),
-        "runs": runs.iter().map(|run| run_json(run, root)).collect::<Vec<_>>(),
-        "figures": figures,
-    })
+    let mut out = load(facts);
+    out.insert("runs".to_string(), runs.iter().map(|run| run_json(run, root)).collect());
+    out.insert("figures".to_string(), Json::Object(figures));
+    Json::Object(out)
+}
+
+/// The load that a run offered.
+pub(super) fn load(facts: &RunFacts) -> Map<String, Json> {
+    let members = [
+        ("mode", json!(facts.mode)),
+        ("parallel", json!(facts.parallel)),
+        ("rate", json!(facts.rate_per_s)),
+        ("arrival", json!(facts.arrival)),
+        ("number", json!(facts.requests)),
+        ("duration", json!(facts.duration_ns.map(|ns| ns as f64 / 1e9))),
+    ];
+    members.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
 }
 
 fn run_json(run: &Repeat<'_>, root: &Path) -> Json {

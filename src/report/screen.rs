@@ -131,10 +131,11 @@ fn failures(s: &Summary, width: usize) -> String {
 fn percentiles(s: &Summary, width: usize) -> String {
     let columns = shown_columns(s);
     let whole = percentile_table(&columns);
+    let times = columns.iter().position(|(label, _)| *label == Label::InputTokens).unwrap_or(columns.len());
     let body = if whole.width() <= width || columns.len() <= 4 {
         whole.render()
     } else {
-        percentile_table(&columns[..4]).render() + &percentile_table(&columns[4..]).render()
+        percentile_table(&columns[..times]).render() + &percentile_table(&columns[times..]).render()
     };
     let marked = columns.iter().any(|(_, series)| series.quantiles.iter().any(|quantile| quantile.few));
     let footnote = if marked { wrap("* ", &few_note(Language::En), width) } else { String::new() };
@@ -170,7 +171,9 @@ fn intervals(s: &Summary) -> String {
     };
     let rows: Vec<Vec<String>> = columns
         .iter()
-        .filter(|(name, _)| matches!(name, Label::Ttft | Label::Itl | Label::Tpot | Label::Latency))
+        .filter(|(name, _)| {
+            matches!(name, Label::Ttft | Label::Itl | Label::Tpot | Label::TpotFrom | Label::TpotTo | Label::Latency)
+        })
         .filter(|(_, series)| series.at(500).is_some_and(|quantile| quantile.interval.is_some()))
         .map(|(name, series)| vec![name.en().to_string(), cell(series, 500), cell(series, 990)])
         .collect();

@@ -12,7 +12,7 @@ use crate::plan::slo::Figure;
 use crate::search::{Observed, Probe, Selection, StoredSearch, figures};
 
 /// Lines are at least this long, even on narrower screens.
-const NARROWEST: usize = 60;
+pub(crate) const NARROWEST: usize = 60;
 
 /// The tables: a row for each load, in ascending order, and one for each aim.
 pub fn render(plan: &SearchPlan, probes: &[Probe], selections: &[Selection], width: usize) -> String {
@@ -23,16 +23,7 @@ pub fn render(plan: &SearchPlan, probes: &[Probe], selections: &[Selection], wid
         true => out.push_str("No load was measured to its end.\n"),
         false => out.push_str(&probe_tables(plan, &ordered, width)),
     }
-    if ordered.iter().any(|probe| probe.observed.iter().any(|observed| observed.few)) {
-        out.push_str(&wrap("", &format!("* {}", few_note(Language::En)), width));
-    }
-    if has_infinite(&ordered) {
-        out.push_str(&wrap("", infinite_note(Language::En), width));
-    }
-    for probe in &ordered {
-        let name = format!("{} {}: ", plan.variable.name(), probe.value);
-        probe.trouble.iter().for_each(|trouble| out.push_str(&wrap(&name, &trouble.en(), width)));
-    }
+    out.push_str(&probe_notes(plan, &ordered, width));
     out.push_str("\nSelected:\n");
     out.push_str(&selection_table(plan, selections, width));
     for (index, selection) in selections.iter().enumerate() {
@@ -40,6 +31,22 @@ pub fn render(plan: &SearchPlan, probes: &[Probe], selections: &[Selection], wid
         let whole = cut(&selection.aim, aim_width(width)) == selection.aim;
         let criteria = if whole { String::new() } else { format!("{}: ", selection.aim) };
         out.push_str(&wrap(&name, &(criteria + &selection.reason.en()), width));
+    }
+    out
+}
+
+/// What the marks in the table of probes mean, and why loads could not be used.
+pub(crate) fn probe_notes(plan: &SearchPlan, probes: &[&Probe], width: usize) -> String {
+    let mut out = String::new();
+    if probes.iter().any(|probe| probe.observed.iter().any(|observed| observed.few)) {
+        out.push_str(&wrap("", &format!("* {}", few_note(Language::En)), width));
+    }
+    if has_infinite(probes) {
+        out.push_str(&wrap("", infinite_note(Language::En), width));
+    }
+    for probe in probes {
+        let name = format!("{} {}: ", plan.variable.name(), probe.value);
+        probe.trouble.iter().for_each(|trouble| out.push_str(&wrap(&name, &trouble.en(), width)));
     }
     out
 }
@@ -85,6 +92,24 @@ pub(crate) fn ordered(probes: &[Probe]) -> Vec<&Probe> {
     ordered
 }
 
+/// The loads in the order in which they were tried: `parallel 1 ✓ → 2 ✓ → 4 ✗ → 3 ✓`.
+pub(crate) fn path(plan: &SearchPlan, in_order: &[Probe], language: Language) -> String {
+    let has_conditions = plan.aims.iter().any(|aim| matches!(aim, Aim::Hold(_)));
+    let holds = |probe: &Probe| {
+        probe.verdicts.iter().zip(&plan.aims).all(|(verdict, aim)| match aim {
+            Aim::Hold(_) => verdict.holds,
+            Aim::Best { .. } => true,
+        })
+    };
+    let step = |probe: &Probe| match (has_conditions, probe.runs) {
+        (_, 0) => format!("{} ({})", probe.value, language.pick("refused", "无法施加")),
+        (false, _) => probe.value.to_string(),
+        (true, _) => format!("{} {}", probe.value, if holds(probe) { "✓" } else { "✗" }),
+    };
+    let steps: Vec<String> = in_order.iter().map(step).collect();
+    format!("{} {}", plan.variable.name(), steps.join(" → "))
+}
+
 /// A column of the table of probes.
 pub struct Column {
     pub head: String,
@@ -101,7 +126,7 @@ pub fn columns(plan: &SearchPlan, probes: &[&Probe], language: Language) -> Vec<
 }
 
 /// One table if it fits; else figures without their spread, divided into as many tables as needed.
-fn probe_tables(plan: &SearchPlan, probes: &[&Probe], width: usize) -> String {
+pub(crate) fn probe_tables(plan: &SearchPlan, probes: &[&Probe], width: usize) -> String {
     let fixed = fixed_columns(plan, probes, Language::En);
     let verdicts = verdict_columns(plan, probes, Language::En);
     let figures = |spread: bool| figure_columns(plan, probes, spread);
@@ -154,10 +179,16 @@ fn fixed_columns(plan: &SearchPlan, probes: &[&Probe], language: Language) -> Ve
 fn figure_columns(plan: &SearchPlan, probes: &[&Probe], spread: bool) -> Vec<Column> {
     let names = probes.first().into_iter().flat_map(|probe| &probe.observed).enumerate();
     let column = |(index, observed): (usize, &Observed)| {
-        let unit = figure_of(plan, &observed.name).map_or_else(String::new, |figure| format!(" ({})", figure.unit()));
-        figure_column(probes, index, format!("{}{unit}", observed.name), spread)
+        let (unit, factor) = figure_of(plan, &observed.name).map_or(("", 1.0), shown_unit);
+        let unit = if unit.is_empty() { String::new() } else { format!(" ({unit})") };
+        figure_column(probes, (index, factor), format!("{}{unit}", observed.name), spread)
     };
     names.map(column).collect()
+}
+
+/// The unit in which a figure is shown, and how many of it are one of [`Figure::unit`]: times are in milliseconds.
+fn shown_unit(figure: Figure) -> (&'static str, f64) {
+    if matches!(figure, Figure::Of(..)) { ("ms", 1e3) } else { (figure.unit(), 1.0) }
 }
 
 /// The figure that the aims call by this name.
@@ -175,10 +206,10 @@ pub(crate) fn judged_text(value: f64) -> String {
     if value.is_finite() { number(value) } else { "∞".to_string() }
 }
 
-fn figure_column(probes: &[&Probe], index: usize, head: String, spread: bool) -> Column {
+fn figure_column(probes: &[&Probe], (index, factor): (usize, f64), head: String, spread: bool) -> Column {
     let cell = |observed: &Observed| {
         let Some(mean) = observed.mean else { return "-".to_string() };
-        let number = |value: f64| judged_text(value) + mark(observed.few);
+        let number = |value: f64| judged_text(value * factor) + mark(observed.few);
         let known = || observed.values.iter().flatten().copied();
         match (known().reduce(f64::min), known().reduce(f64::max)) {
             (Some(low), Some(high)) if spread && low < high => {
@@ -220,6 +251,11 @@ fn selection_table(plan: &SearchPlan, selections: &[Selection], width: usize) ->
         grid: false,
     }
     .render()
+}
+
+/// The result of a search that was reconstructed from stored runs, as `sla_summary.json` has it.
+pub(crate) fn stored_json(stored: &StoredSearch) -> Json {
+    json(&stored.plan, &stored.probes, &stored.selections, undecided(stored, Language::En).is_none())
 }
 
 /// The content of `sla_summary.json`, with evalscope's names for the keys that it has too.

@@ -4,6 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::i18n::Label;
 use super::language::Language;
+use super::summary_rows::Value;
 use super::table::{Align, Table, number, optional, wrap};
 use crate::finding::{CountNote, Figure};
 use crate::server::metric_catalog::Gauge;
@@ -125,10 +126,19 @@ fn name_of_side(figure: Figure, client: bool, language: Language) -> String {
 fn times(server: &Reconciliation, language: Language) -> Table {
     let mut rows = Vec::new();
     for time in &server.times {
-        let quantile = |level: usize| time.levels.get(level).map_or("-".to_string(), |(client, _)| client_text(client));
+        let high = time.client_high.as_ref();
+        let quantile = |level: usize| match (time.levels.get(level), high) {
+            (Some((client, _)), Some(high)) => Value::Range(client.value, high.levels_s[level]).text(),
+            (Some((client, _)), None) => client_text(client),
+            (None, _) => "-".to_string(),
+        };
+        let mean = match (time.client_mean_s, high) {
+            (Some(mean_s), Some(high)) => Value::Range(mean_s, high.mean_s).text(),
+            (mean_s, _) => optional(mean_s),
+        };
         let interval =
             |level: usize| time.levels.get(level).map_or("-".to_string(), |(_, server)| bounds_text(server, language));
-        let mut row = vec![name_of_side(time.name, true, language), optional(time.client_mean_s)];
+        let mut row = vec![name_of_side(time.name, true, language), mean];
         row.extend((0..LEVELS.len()).map(quantile));
         row.push(verdict_text(&time.verdict, language) + &frontend_text(time, language));
         rows.push(row);
@@ -350,6 +360,7 @@ fn time_json(time: &Compared) -> Json {
         "client_count": time.client_count,
         "server_count": time.server_count,
         "client_mean_s": time.client_mean_s,
+        "client_mean_high_s": time.client_high.as_ref().map(|high| high.mean_s),
         "server_mean_s": time.server_mean_s,
         "quantiles": Json::Object(of_levels.collect()),
         "frontend_and_network_s": time.frontend_s,

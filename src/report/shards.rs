@@ -3,10 +3,11 @@
 
 use std::path::PathBuf;
 
+use super::gap_passes::GapRequests;
 use super::{Measured, workload};
 use crate::finding::Finding;
 use crate::record::facts::{ClockOffset, ClockPair, ConversationFacts, ShardFacts};
-use crate::record::{Block, Phase, RequestRecord, Stall};
+use crate::record::{Block, NetworkTimes, Phase, RequestRecord, Stall};
 use crate::server::{metric_catalog, metrics, resource_usage};
 use crate::spec::shard::folder_suffix;
 use crate::stats::samples::RunSamples;
@@ -45,10 +46,11 @@ pub fn measured(paths: &[PathBuf], findings: &[Finding]) -> Result<Measured, Sto
     let (mut run, shards) = open(paths)?;
     run.findings.extend_from_slice(findings);
     let (mut samples, mut warmup) = (RunSamples::default(), RunSamples::default());
+    let mut gaps = GapRequests::default();
     for shard in &shards {
-        shard.each_block(Phase::Measured, |block| samples.add(block))?;
+        shard.add_phase(Phase::Measured, &mut samples, &mut gaps)?;
         if run.facts.has_flowing_warmup() {
-            shard.each_block(Phase::Warmup, |block| warmup.add(block))?;
+            shard.add_phase(Phase::Warmup, &mut warmup, &mut gaps)?;
         }
     }
     // Both are those of one shard, and on its clock.
@@ -61,11 +63,13 @@ pub fn measured(paths: &[PathBuf], findings: &[Finding]) -> Result<Measured, Sto
         if run.facts.witness > 0 {
             let mut samples = RunSamples::default();
             reader.each_block(Phase::Witness, Detail::Figures, |block| samples.add(block))?;
+            gaps.add(reader, 0, Phase::Witness, &samples, 0)?;
             witness = Some(samples);
         }
     }
-    let (summary, samples) = analyze(Inputs { warmup, witness, server, server_use, ..Inputs::new(&run, samples) });
-    Ok(Measured { run, summary, samples })
+    let inputs = Inputs { warmup, witness, server, server_use, ..Inputs::new(&run, samples) };
+    let (summary, samples) = analyze(inputs, |sets| gaps.read(sets))?;
+    Ok(Measured { run, summary, samples, gaps })
 }
 
 /// Passes all measured requests of the shards to `take`, with their times on the clock of the first shard.
@@ -85,6 +89,13 @@ struct Shard {
 }
 
 impl Shard {
+    /// Adds its requests of a phase to those of the shards before it.
+    fn add_phase(&self, phase: Phase, samples: &mut RunSamples, gaps: &mut GapRequests) -> Result<(), StoreError> {
+        let before = samples.ok;
+        self.each_block(phase, |block| samples.add(block))?;
+        gaps.add(&self.reader, self.shift_ns, phase, samples, before)
+    }
+
     fn each_block(&self, phase: Phase, mut take: impl FnMut(&Block)) -> Result<(), StoreError> {
         self.reader.each_block(phase, Detail::Figures, |block| match (self.shift_ns, self.first_worker) {
             (0, 0) => take(block),
@@ -235,6 +246,11 @@ fn shifted(block: &Block, ns: i64, first_worker: u32) -> Block {
         last_token: record.last_token.map(shift),
         end: shift(record.end),
         previous_end: record.previous_end.map(shift),
+        network: NetworkTimes {
+            sent: record.network.sent.map(shift),
+            acknowledged: record.network.acknowledged.map(shift),
+            ..record.network
+        },
         ..record.clone()
     };
     Block {
@@ -262,7 +278,7 @@ mod tests {
             rig_json: String::new(),
             calibration: None,
             gpu_memory_peak_bytes: None,
-            workers: vec![Telemetry::new(Tick(0)).report(workers - 1, Phase::Measured, None, Tick(0))],
+            workers: vec![Telemetry::new(Tick(0), true).report(workers - 1, Phase::Measured, None, Tick(0))],
             findings: Vec::new(),
             refusals: Vec::new(),
         }

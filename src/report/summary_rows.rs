@@ -1,7 +1,7 @@
 //! The rows and columns of the tables, under the names that the JSON files use as well.
 
 use super::i18n::{Label, Statistic};
-use super::table::{mark, number, optional};
+use super::table::{digits, mark, number, optional};
 use crate::finding::Figure;
 use crate::record::facts::Mode;
 use crate::stats::Summary;
@@ -38,6 +38,22 @@ impl Row {
             Shown::Never => false,
         }
     }
+
+    /// Whether it is a time of requests in seconds. The HTML report shows these in milliseconds.
+    pub(crate) fn is_response_time(&self) -> bool {
+        matches!(
+            self.key,
+            Label::AverageLatency
+                | Label::AverageTtft
+                | Label::AverageTpot
+                | Label::AverageItl
+                | Label::PackageLatency
+                | Label::FirstTokenMin
+                | Label::FirstTokenMax
+                | Label::FirstTokenAverage
+                | Label::AverageFirstAnswerToken
+        )
+    }
 }
 
 /// A figure without rounding.
@@ -64,6 +80,16 @@ impl Value {
             Value::Count(count) => count.to_string(),
             Value::Range(low, high) => format!("{} .. {}", number(*low), number(*high)),
             Value::Unknown => "-".to_string(),
+        }
+    }
+
+    /// A time in seconds as milliseconds, with the decimals of the percentiles of the HTML report.
+    pub(crate) fn ms_text(&self) -> String {
+        let ms = |seconds: f64| digits(seconds * 1e3, 2);
+        match self {
+            Value::Number(seconds) => ms(*seconds),
+            Value::Range(low, high) => format!("{} .. {}", ms(*low), ms(*high)),
+            Value::Count(_) | Value::Unknown => self.text(),
         }
     }
 }
@@ -185,11 +211,16 @@ const OF_TEXT: [Label; 12] = [
     Label::FirstTokenAverage,
 ];
 
-/// The columns of the percentile table that is shown: embeddings and rankings have a latency and input tokens.
+/// The columns of the percentile table that is shown: embeddings and rankings have a latency and input tokens, and a TPOT
+/// that is a range has a column for each end.
 pub(crate) fn shown_columns(s: &Summary) -> Vec<(Label, &Series)> {
-    let columns = percentile_columns(s).into_iter();
     let of_text = |label: Label| !matches!(label, Label::Latency | Label::InputTokens);
-    columns.filter(|(label, _)| s.generates_text() || !of_text(*label)).collect()
+    let columns = percentile_columns(s).into_iter().filter(|(label, _)| s.generates_text() || !of_text(*label));
+    let ends = |(label, series)| match (label, &s.series.tpot_range) {
+        (Label::Tpot, Some(range)) => vec![(Label::TpotFrom, &range.low_s), (Label::TpotTo, &range.high_s)],
+        _ => vec![(label, series)],
+    };
+    columns.flat_map(ends).collect()
 }
 
 /// The columns of the percentile table in JSON files.
@@ -220,11 +251,13 @@ pub(crate) fn client_rows(s: &Summary) -> Vec<(Label, String)> {
         row(Label::TlsHandshake, lag_text(c.tls_handshake));
     }
     row(Label::LoopGap, lag_text(c.loop_gap));
+    row(Label::Gathering, lag_text(c.gathering));
     let (label, service) = match s.series.service_ttft_s.count {
         0 => (Label::ServiceLatency, &s.series.service_latency_s),
         _ => (Label::ServiceTtft, &s.series.service_ttft_s),
     };
-    row(label, [service.mean, service.value(500), service.value(990)].map(optional).join(" / "));
+    let time = |seconds: Option<f64>| seconds.map_or_else(|| "-".to_string(), |s| format_ns((s * 1e9).round() as u64));
+    row(label, [service.mean, service.value(500), service.value(990)].map(time).join(" / "));
     row(Label::CoalescedReads, share_text(c.coalesced_reads));
     row(Label::CoalescedEvents, share_text(c.coalesced_events));
     row(Label::StampedReads, share_text(c.stamped_reads));
@@ -235,6 +268,15 @@ pub(crate) fn client_rows(s: &Summary) -> Vec<(Label, String)> {
     let known = |text: String| if workers { text } else { "-".to_string() };
     row(Label::ContextSwitches, known(format!("{} / {}", c.voluntary_switches, c.involuntary_switches)));
     row(Label::ConnectionsOpened, known(c.connections_opened.to_string()));
+    if let Some(network) = &s.network {
+        row(Label::WayToWire, lag_text(network.to_wire));
+        row(Label::MinimumRtt, lag_text(network.min_rtt));
+        row(Label::SmoothedRtt, lag_text(network.rtt));
+        row(Label::Acknowledged, lag_text(network.acknowledged));
+        row(Label::TtftAtServer, lag_text(network.server_ttft));
+        let counts = format!("{} / {} / {}", network.retransmitted, network.out_of_order, network.recorded);
+        row(Label::Retransmissions, counts);
+    }
     rows
 }
 

@@ -150,7 +150,7 @@ pub fn wrap(first: &str, text: &str, width: usize) -> String {
 
 /// The words of a text; a number and its unit are one word.
 fn with_units(text: &str) -> Vec<String> {
-    const UNITS: [&str; 6] = ["%", "s", "ms", "us", "ns", "req/s"];
+    const UNITS: [&str; 6] = ["%", "s", "ms", "µs", "ns", "req/s"];
     let mut words: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         let is_unit = UNITS.contains(&word.trim_end_matches(['.', ',', ':', ';', ')']));

@@ -13,11 +13,13 @@ const SHOWN: usize = 40;
 /// The columns before this one are counts and times, the others tokens.
 const TIMES_END: usize = 7;
 
-/// Headers and cells of the table; `None` if no conversation has a second turn.
-pub fn cells(s: &Summary) -> Option<(Vec<Label>, Vec<Vec<String>>)> {
+/// Headers and cells of the table; `None` if no conversation has a second turn. `per_s`: how many of the unit of times are
+/// a second; the headers name seconds.
+pub fn cells(s: &Summary, per_s: f64) -> Option<(Vec<Label>, Vec<Vec<String>>)> {
     let rows = &s.turns.as_ref().filter(|turns| turns.rows.len() > 1)?.rows;
     let cached = rows.iter().any(|row| row.cached_tokens.is_some());
     let percent = |share: Option<f64>| share.map_or_else(|| "-".to_string(), |share| format!("{:.1}", share * 100.0));
+    let time = |seconds: Option<f64>| seconds.map(|seconds| seconds * per_s);
     let mut heads = vec![
         Label::Turn,
         Label::Requests,
@@ -36,10 +38,10 @@ pub fn cells(s: &Summary) -> Option<(Vec<Label>, Vec<Vec<String>>)> {
     let row = |row: &TurnRow| {
         let mut cells = vec![row.turn.to_string(), row.requests.to_string(), row.ok.to_string()];
         let figures = [
-            row.ttft_s.mean,
-            row.ttft_s.value(990),
-            row.latency_s.mean,
-            row.latency_s.value(990),
+            time(row.ttft_s.mean),
+            time(row.ttft_s.value(990)),
+            time(row.latency_s.mean),
+            time(row.latency_s.value(990)),
             row.input_tokens,
             row.output_tokens,
         ];
@@ -55,7 +57,7 @@ pub fn cells(s: &Summary) -> Option<(Vec<Label>, Vec<Vec<String>>)> {
 
 /// The table as text, divided into two if it is wider than the screen; empty for single requests.
 pub fn text(s: &Summary, width: usize) -> String {
-    let (Some((heads, rows)), Some(turns)) = (cells(s), &s.turns) else { return String::new() };
+    let (Some((heads, rows)), Some(turns)) = (cells(s, 1.0), &s.turns) else { return String::new() };
     let planned = turns.planned.map_or_else(String::new, |planned| format!(" of {planned}"));
     let more = match turns.rows.len().saturating_sub(rows.len()) {
         0 => String::new(),

@@ -12,7 +12,7 @@ use crate::plan::DEFAULT_MAX_TOKENS;
 const WIDEST: usize = 60;
 
 /// Arguments that do not change the workload: draws, target, client, storage and output.
-const BESIDE_THE_WORKLOAD: [&str; 65] = [
+const BESIDE_THE_WORKLOAD: [&str; 67] = [
     // Runs with different draws from the same distributions are comparable.
     "seed",
     "data_seed",
@@ -33,6 +33,8 @@ const BESIDE_THE_WORKLOAD: [&str; 65] = [
     "language",
     "csv",
     "export",
+    "json",
+    "junit",
     "workers",
     "cores",
     "spin",

@@ -33,8 +33,9 @@ pub enum RunError {
     #[error("interrupted while the requests were prepared")]
     Interrupted,
     #[error(
-        "preparing the requests took {used_gib:.1} GiB and nearly all memory of this machine: use fewer or shorter \
-         prompts; if these are few and short, check whether the file, the program or the chat template ever ends"
+        "{used_gib:.1} GiB and nearly all memory of this machine were needed to prepare requests or to count tokens: use \
+         fewer or shorter prompts; if these are few and short, check whether the file, the program or the chat template \
+         ever ends"
     )]
     Memory { used_gib: f64 },
     #[error("{} is a symbolic link, which results are not written through: remove it", .0.display())]

@@ -13,12 +13,14 @@ use crate::engine::witness::Witness;
 use crate::engine::{Engine, PhaseEnd, PhaseRequest, next_start};
 use crate::finding::{Finding, OpenFiles};
 use crate::log::Log;
-use crate::plan::{Plan, Save};
+use crate::plan::{Place, Plan, Save};
 use crate::record::facts::{ClockPair, ConversationFacts, RunEnd, RunFacts};
 use crate::record::share::Share;
 use crate::record::trace::Trace;
 use crate::record::{Block, CollectorMessage, Phase, WorkerReport};
 use crate::rendezvous::Rendezvous;
+use crate::report::language::Language;
+use crate::report::load_name::load_name;
 use crate::server::local::Local;
 use crate::server::metrics::{MetricsPage, Scraper, Sources};
 use crate::stats::summary::Summary;
@@ -49,11 +51,12 @@ mod token_backfill;
 use abort::AbortWatch;
 pub use error::RunError;
 use gate::Gate;
-use interruptible::{run_or_abandon, with_killable_programs};
+pub(crate) use interruptible::run_or_abandon;
+use interruptible::{complete_or_abandon, with_killable_programs};
 use plugin_parse::parse_with_program;
 use preflight::test_connection;
 use server_end::server_end;
-use token_backfill::count_missing;
+use token_backfill::{Backfill, count_missing};
 
 /// What a run needs from its caller: log, stop flag, local server, progress display, visualizer.
 pub struct RunContext<'a> {
@@ -73,8 +76,9 @@ pub struct RunContext<'a> {
 }
 
 /// The progress of a phase.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PhaseProgress {
+    pub run: Arc<RunTitle>,
     pub phase: Phase,
     /// Completed requests of this phase, successful or not.
     pub done: u64,
@@ -86,6 +90,20 @@ pub struct PhaseProgress {
     pub elapsed_s: f64,
     /// Duration of the phase in seconds; `None` if only the number of requests ends it.
     pub duration_s: Option<f64>,
+    /// Requests in flight, warm-up included.
+    pub in_flight: u64,
+    /// Figures of the measured requests that have ended.
+    pub figures: Snapshot,
+}
+
+/// What a progress display calls a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunTitle {
+    pub place: Place,
+    /// For example `Concurrency 8`.
+    pub load: String,
+    pub model: String,
+    pub url: String,
 }
 
 /// A finished run.
@@ -118,6 +136,7 @@ pub fn run(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<FinishedRun, Ru
     check_limits(plan)?;
     // Requests are built on all cores. Threads started after that stay off the cores of the workers.
     let workload = Arc::new(build_workload(plan, context)?);
+    context.log.progress(&opening_line(plan));
     // Before that: the cores of this machine that the process may use include those of the workers.
     let rig_json = host::facts::Facts::collect().to_json();
     let affinity = host::affinity::exclude_cores(&plan.cores);
@@ -146,6 +165,7 @@ pub fn run(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<FinishedRun, Ru
         collected,
         empties,
     )?;
+    collector.live().keeps_recent.store(plan.report.live, Ordering::Relaxed);
     let mut notes: Vec<Finding> = Vec::new();
     let probe = server_probe::start(&engine.server, plan);
     let shown = (collector.live(), trace);
@@ -199,6 +219,22 @@ pub fn run(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<FinishedRun, Ru
     Ok(FinishedRun { summary, database, interrupted })
 }
 
+/// One line that says what a run will do.
+fn opening_line(plan: &Plan) -> String {
+    let report = &plan.report;
+    let place = report.place.name().map_or_else(String::new, |place| format!("{place}: "));
+    let load = load_name(&plan.facts(""), Language::En);
+    let count = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let unit = if plan.workload.source.is_conversations() { "conversation" } else { "request" };
+    let mut parts = vec![report.model.clone(), load];
+    parts.extend(plan.requests.map(|requests| count(requests, unit)));
+    parts.extend(plan.duration_ns.map(|ns| format!("{} s", ns as f64 / 1e9)));
+    parts.extend((plan.warmup_requests > 0).then(|| count(plan.warmup_requests, "warm-up request")));
+    parts.push(format!("prompts: {}", report.dataset));
+    parts.push(count(plan.cores.len() as u64, "worker"));
+    format!("{place}{}, {}", plan.target.url, parts.join(", "))
+}
+
 fn build_workload(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<Workload, RunError> {
     let steps = Arc::new(StepProgress::default());
     let display = (context.show_steps)(steps.clone());
@@ -236,11 +272,22 @@ fn parse_responses(plan: &Plan, database: &Path, context: &RunContext<'_>) -> Re
 
 /// Counts tokens with the tokenizer, if there is one, for requests without counts from the server.
 fn count_tokens_after_run(plan: &Plan, database: &Path, context: &RunContext<'_>) -> Result<(), RunError> {
-    let Some(token_use) = &plan.workload.tokens else { return Ok(()) };
+    let Some(token_use) = plan.workload.tokens.clone() else { return Ok(()) };
     let steps = Arc::new(StepProgress::default());
     let display = (context.show_steps)(steps.clone());
-    let (missing, uncounted) = count_missing(database, token_use, plan.dialect, &steps)?;
+    let backfill = Arc::new(Backfill::default());
+    let counted = complete_or_abandon(&context.stop, {
+        let (database, dialect, backfill) = (database.to_path_buf(), plan.dialect, backfill.clone());
+        move || count_missing(&database, &token_use, dialect, &steps, &backfill)
+    });
+    // The figures that follow must not change any more.
+    backfill.end();
     drop(display);
+    if matches!(counted, Err(RunError::Interrupted)) {
+        context.log.warning("interrupted while tokens were counted with --tokenizer-path: some counts are missing");
+        return Ok(());
+    }
+    let (missing, uncounted) = counted??;
     if missing > 0 {
         context.log.info(&format!(
             "the server sent no token counts for {missing} requests; their tokens were counted with --tokenizer-path"
@@ -308,7 +355,7 @@ fn start_collector(
         log_every: plan.report.log_every,
         notify: Box::new(move |notice| match notice {
             Notice::Progress(so_far) => {
-                log.progress(&report::progress_line(so_far));
+                log.figures(&report::progress_line(so_far, None));
                 series.iter().for_each(|series| series.figures(so_far));
             }
             Notice::Counted(counts) => watch.check(counts).iter().for_each(|line| log.warning(line)),
@@ -384,12 +431,12 @@ fn run_with_observers(
     let outcome;
     let (scraper, witness) = if gate.is_open() {
         let observers = observe();
-        outcome = run_load(engine, request, workload, context, live, || Ok(next_start()));
+        outcome = run_load(engine, (plan, request), workload, context, live, || Ok(next_start()));
         observers
     } else {
         gate.ready()?;
         let mut observers = (None, None);
-        outcome = run_load(engine, request, workload, context, live, || {
+        outcome = run_load(engine, (plan, request), workload, context, live, || {
             let start = gate.agree()?;
             // Not while other shards are still waited for.
             observers = observe();
@@ -422,14 +469,25 @@ fn start_witness(
 
 /// Starts to collect server metrics and process usage, if there is a source. A failure is a finding.
 fn start_scraper(
-    plan: &Plan,
+    plan: &Arc<Plan>,
     context: &RunContext<'_>,
     messages: &Sender<CollectorMessage>,
     notes: &mut Vec<Finding>,
 ) -> Option<Scraper> {
     let mut note_unavailable = |reason: String| notes.push(Finding::MetricsUnavailable { reason });
-    let page = MetricsPage::from_plan(plan).and_then(|page| page.map_err(&mut note_unavailable).ok());
-    let sources = Sources { page, processes: context.local.map(Local::processes) };
+    // The name of its server is looked up, which may take long.
+    let page = run_or_abandon(&context.stop, {
+        let plan = plan.clone();
+        move || MetricsPage::from_plan(&plan).transpose()
+    });
+    let page = match page {
+        Ok(page) => page.map_err(&mut note_unavailable).ok().flatten(),
+        Err(error) => {
+            note_unavailable(error.to_string());
+            None
+        }
+    };
+    let sources = Sources { page, processes: context.local.map(Local::processes), stop: context.stop.clone() };
     if sources.page.is_none() && sources.processes.is_none() {
         return None;
     }
@@ -449,7 +507,7 @@ struct LoadEnd {
 /// Runs the load to its end. `start` is called when everything is ready, and returns the start.
 fn run_load(
     engine: &mut Engine,
-    request: PhaseRequest,
+    (plan, request): (&Plan, PhaseRequest),
     workload: &Workload,
     context: &RunContext<'_>,
     live: &Arc<Live>,
@@ -461,8 +519,18 @@ fn run_load(
         duration_s: request.duration_ns.map(|ns| ns as f64 / 1e9),
         start: Clock::new().now(),
     };
-    let (live, clock) = (live.clone(), Clock::new());
-    let read = move || planned.progress(&live.snapshot(), clock.now());
+    let (live, clock, server) = (live.clone(), Clock::new(), engine.server.clone());
+    let run = Arc::new(RunTitle {
+        place: plan.report.place,
+        load: load_name(&plan.facts(""), Language::En),
+        model: plan.report.model.clone(),
+        url: plan.target.url.clone(),
+    });
+    let read = move || PhaseProgress {
+        run: run.clone(),
+        in_flight: server.in_flight(),
+        ..planned.progress(&live.snapshot(), clock.now())
+    };
     let display = (context.show_progress)(Box::new(read));
     let PhaseEnd { reports, begun } = engine.run_from(request, start)?;
     drop(display);
@@ -491,7 +559,8 @@ impl PlannedProgress {
                 ok: so_far.warmup_ok,
                 failed: so_far.warmup_done - so_far.warmup_ok,
                 elapsed_s: now.seconds_since(self.start),
-                duration_s: None,
+                figures: *so_far,
+                ..PhaseProgress::default()
             };
         }
         // The first measured request is due at the start, or unknown until one has ended.
@@ -504,6 +573,8 @@ impl PlannedProgress {
             failed: so_far.failed,
             elapsed_s: start.map_or(0.0, |start| now.seconds_since(start)),
             duration_s: self.duration_s,
+            figures: *so_far,
+            ..PhaseProgress::default()
         }
     }
 }
@@ -519,7 +590,11 @@ pub(crate) fn write_results(plan: &Plan, summary: &Summary) -> Result<(), RunErr
     let written = write_file(plan, "benchmark_summary.json", &format!("{:#}\n", report::json::summary(summary)));
     let percentiles =
         write_file(plan, "benchmark_percentile.json", &format!("{:#}\n", report::json::percentiles(summary)));
-    written.and(percentiles)
+    let speed = match summary.speed.is_empty() {
+        true => Ok(()),
+        false => write_file(plan, "speed_benchmark.json", &format!("{:#}\n", report::json::speed_rows(summary))),
+    };
+    written.and(percentiles).and(speed)
 }
 
 fn write_file(plan: &Plan, name: &str, text: &str) -> Result<(), RunError> {

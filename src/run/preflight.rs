@@ -26,6 +26,11 @@ pub fn test_connection(engine: &mut Engine, plan: &Plan, log: &Log, stop: &Atomi
     let is_stopped = || stop.load(Ordering::Relaxed) != 0;
     let mut notify = |line: String| log.warning(&line);
     let tested = wait_until_ready(timeout, &is_stopped, &mut notify, || test_once(engine, plan, log));
+    // The interrupt has cut the response short, which says nothing about it.
+    let tested = tested.and_then(|()| match is_stopped() {
+        true => Err((RunError::ConnectionTest(INTERRUPTED.to_string()), None)),
+        false => Ok(()),
+    });
     tested.map_err(|(error, waited)| match error {
         RunError::ConnectionTest(_) if is_stopped() => RunError::ConnectionTest(INTERRUPTED.to_string()),
         RunError::ConnectionTest(text) => RunError::ConnectionTest(after_waiting(&text, waited)),

@@ -1,6 +1,7 @@
 //! Counts tokens after the run for requests without a `usage` object from the server.
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
@@ -14,13 +15,36 @@ use crate::workload::progress::StepProgress;
 use crate::workload::tokens::{TokenUse, Tokens};
 use crate::workload::{WorkloadError, parallel};
 
-/// Adds missing token counts to the database of a run, on all cores. Returns the number of requests that lacked a count,
+/// Whether counts may still be stored.
+#[derive(Debug, Default)]
+pub struct Backfill {
+    is_over: Mutex<bool>,
+}
+
+impl Backfill {
+    /// From here on, nothing is stored.
+    pub fn end(&self) {
+        *self.is_over.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+
+    /// Stores the counts of a page; `false` if nothing may be stored any more.
+    fn store(&self, updates: &AnswerUpdates) -> Result<bool, RunError> {
+        let is_over = self.is_over.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*is_over {
+            updates.apply(TokenSource::Tokenizer)?;
+        }
+        Ok(!*is_over)
+    }
+}
+
+/// Adds missing token counts to the database of a run, on all cores, page by page, until `backfill` ends. Returns the number of requests that lacked a count,
 /// and how many of them cannot be counted because the database has no text (`--save metrics`).
 pub fn count_missing(
     database: &Path,
     token_use: &TokenUse,
     dialect: Dialect,
     steps: &StepProgress,
+    backfill: &Backfill,
 ) -> Result<(u64, u64), RunError> {
     let mut rows = Pages::<UncountedAnswer>::open(database)?;
     let missing = rows.ids()?.len() as u64;
@@ -43,7 +67,9 @@ pub fn count_missing(
         })?;
         uncounted += counts.iter().filter(|c| c.input_tokens.is_none() && c.output_tokens.is_none()).count() as u64;
         counts.iter().try_for_each(|update| updates.add(update))?;
-        updates.apply(TokenSource::Tokenizer)?;
+        if !backfill.store(&updates)? {
+            return Ok((missing, uncounted));
+        }
     }
 }
 

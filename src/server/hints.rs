@@ -30,6 +30,13 @@ pub(crate) fn about_status<'a>(
             let path = target.path.split('?').next().unwrap_or_default();
             nearest_endpoint(path).map(|endpoint| format!("check the path of --url: did you mean {endpoint}?"))
         }
+        407 => target.proxy.as_ref().map(|proxy| {
+            let wrong = match proxy.credentials {
+                Some(_) => "the proxy refused the given user and password",
+                None => "the proxy wants a user and password",
+            };
+            format!("{wrong}: give them as --proxy http://USER:PASSWORD@HOST:PORT")
+        }),
         _ => None,
     }
 }

@@ -7,14 +7,18 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::event::PollFlags;
+use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
-use crate::net::socket::is_refusal;
+use crate::net::blocking::wait_ready;
+use crate::net::socket::{self, Connecting, is_refusal};
 use crate::plan::{Target, Transport};
 use crate::protocol::response::{Eof, Piece, Progress, Response};
 use crate::protocol::tunnel::TunnelAnswer;
@@ -52,6 +56,8 @@ pub enum GetError {
     ReadTimeout(Duration),
     #[error("the response was not complete after {} s", .0.as_secs_f64())]
     TotalTimeout(Duration),
+    #[error("the run was interrupted before the response was complete")]
+    Interrupted,
     /// Nothing accepts connections at the address.
     #[error("{0}")]
     Refused(String),
@@ -77,19 +83,45 @@ const MAX_BODY_BYTES: usize = 16 << 20;
 /// The kernel ends a wait up to one of its ticks early.
 const TIMEOUT_GRAIN: Duration = Duration::from_millis(20);
 
-/// The timeouts and the end of the time of one request.
+/// Once the call is interrupted, a request may last this long from its start.
+const INTERRUPTED_TOTAL: Duration = Duration::from_secs(1);
+/// Period of the checks for an interrupt.
+const CHECK_PERIOD: Duration = Duration::from_millis(50);
+
+/// The stop flag of requests that an interrupt does not end.
+static GO_ON: AtomicU8 = AtomicU8::new(0);
+
+/// The timeouts, the start and the stop flag of one request.
 #[derive(Clone, Copy)]
-struct Limits {
+struct Limits<'a> {
     timeouts: GetTimeouts,
-    end: Instant,
+    start: Instant,
+    stop: &'a AtomicU8,
 }
 
-impl Limits {
+impl<'a> Limits<'a> {
+    fn begin(timeouts: GetTimeouts, stop: &'a AtomicU8) -> Limits<'a> {
+        Limits { timeouts, start: Instant::now(), stop }
+    }
+
     /// The time left, at most `timeout`.
     fn left(&self, timeout: Duration) -> Result<Duration, GetError> {
-        match self.end.saturating_duration_since(Instant::now()) {
+        let elapsed = self.start.elapsed();
+        if self.stop.load(Ordering::Relaxed) != 0 && elapsed >= INTERRUPTED_TOTAL {
+            return Err(GetError::Interrupted);
+        }
+        match self.timeouts.total.saturating_sub(elapsed) {
             Duration::ZERO => Err(GetError::TotalTimeout(self.timeouts.total)),
             left => Ok(left.min(timeout)),
+        }
+    }
+
+    /// The time left for connecting, which began at `began`, at most [`CHECK_PERIOD`].
+    fn left_to_connect(&self, began: Instant) -> Result<Duration, GetError> {
+        let timeout = self.timeouts.connect.min(self.timeouts.total);
+        match self.left(timeout.saturating_sub(began.elapsed())) {
+            Ok(Duration::ZERO) | Err(GetError::TotalTimeout(_)) => Err(GetError::NoConnection(timeout)),
+            left => left.map(|left| left.min(CHECK_PERIOD)),
         }
     }
 
@@ -98,6 +130,7 @@ impl Limits {
         match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => match self.left(Duration::MAX) {
                 Ok(left) if left > TIMEOUT_GRAIN => GetError::ReadTimeout(self.timeouts.read),
+                Err(GetError::Interrupted) => GetError::Interrupted,
                 _ => GetError::TotalTimeout(self.timeouts.total),
             },
             _ => GetError::Other(error.to_string()),
@@ -114,7 +147,19 @@ pub fn get(
     tls: Option<Arc<ClientConfig>>,
     timeouts: GetTimeouts,
 ) -> Result<Reply, GetError> {
-    let limits = Limits { timeouts, end: Instant::now() + timeouts.total };
+    get_until(target, path, headers, tls, timeouts, &GO_ON)
+}
+
+/// Like [`get`]. Once `stop` is not 0, the request has to be complete a second after its start.
+pub fn get_until(
+    target: &Target,
+    path: &str,
+    headers: &str,
+    tls: Option<Arc<ClientConfig>>,
+    timeouts: GetTimeouts,
+    stop: &AtomicU8,
+) -> Result<Reply, GetError> {
+    let limits = Limits::begin(timeouts, stop);
     let mut stream = connect(target, tls, limits)?;
     let request = format!(
         "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: ringmark/{}\r\nAccept: */*\r\nConnection: close\r\n{headers}{}\r\n",
@@ -131,33 +176,43 @@ pub fn get(
 trait Stream: Read + Write {}
 impl<T: Read + Write> Stream for T {}
 
-/// A socket whose calls end with the read timeout and with the time of the whole request, so that a server that sends byte
-/// by byte, even within a TLS handshake, cannot hold the caller.
-struct Timed<S> {
+/// A socket whose calls end with the read timeout, with the time of the whole request, and after an interrupt, so that a
+/// server that sends byte by byte, even within a TLS handshake, cannot hold the caller.
+struct Timed<'a, S> {
     socket: S,
-    limits: Limits,
+    limits: Limits<'a>,
     /// Sets the timeouts of the socket for reading and writing.
     set_timeout: fn(&S, Option<Duration>) -> io::Result<()>,
 }
 
-impl<S> Timed<S> {
-    fn before_call(&self) -> io::Result<()> {
-        let left = self.limits.left(self.limits.timeouts.read).map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
-        (self.set_timeout)(&self.socket, Some(left))
+impl<S> Timed<'_, S> {
+    /// Repeats a call with short timeouts until it succeeds or the read timeout is over.
+    fn call(&mut self, mut call: impl FnMut(&mut S) -> io::Result<usize>) -> io::Result<usize> {
+        let began = Instant::now();
+        loop {
+            let read_left = self.limits.timeouts.read.saturating_sub(began.elapsed());
+            let left = self.limits.left(read_left).map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
+            if left.is_zero() {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            (self.set_timeout)(&self.socket, Some(left.min(CHECK_PERIOD)))?;
+            match call(&mut self.socket) {
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
+                done => return done,
+            }
+        }
     }
 }
 
-impl<S: Read> Read for Timed<S> {
+impl<S: Read> Read for Timed<'_, S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.before_call()?;
-        self.socket.read(buffer)
+        self.call(|socket| socket.read(buffer))
     }
 }
 
-impl<S: Write> Write for Timed<S> {
+impl<S: Write> Write for Timed<'_, S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.before_call()?;
-        self.socket.write(bytes)
+        self.call(|socket| socket.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -165,7 +220,11 @@ impl<S: Write> Write for Timed<S> {
     }
 }
 
-fn connect(target: &Target, tls: Option<Arc<ClientConfig>>, limits: Limits) -> Result<Box<dyn Stream>, GetError> {
+fn connect<'a>(
+    target: &Target,
+    tls: Option<Arc<ClientConfig>>,
+    limits: Limits<'a>,
+) -> Result<Box<dyn Stream + 'a>, GetError> {
     let addresses = match &target.transport {
         Transport::Tcp(addresses) => addresses,
         Transport::Unix(path) => return Ok(Box::new(connect_unix(path, limits)?)),
@@ -188,35 +247,42 @@ fn connect(target: &Target, tls: Option<Arc<ClientConfig>>, limits: Limits) -> R
     Err(last)
 }
 
-fn connect_tcp(address: &SocketAddr, limits: Limits) -> Result<Timed<TcpStream>, GetError> {
-    let timeout = limits.left(limits.timeouts.connect)?;
-    let socket = TcpStream::connect_timeout(address, timeout).map_err(|error| match error.kind() {
-        io::ErrorKind::TimedOut => GetError::NoConnection(timeout),
+fn connect_tcp<'a>(address: &SocketAddr, limits: Limits<'a>) -> Result<Timed<'a, TcpStream>, GetError> {
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::TimedOut => GetError::NoConnection(limits.timeouts.connect),
         _ => connect_error(&error, format!("{address}: {error}")),
-    })?;
+    };
+    let Connecting { fd, pending } = socket::connect_tcp(*address, None).map_err(failed)?;
+    let began = Instant::now();
+    while pending && !wait_ready(&fd, PollFlags::OUT, limits.left_to_connect(began)?.as_nanos() as u64) {}
+    let blocking = || -> io::Result<()> { Ok(rustix::io::ioctl_fionbio(&fd, false)?) };
+    socket::take_error(&fd).and_then(|()| blocking()).map_err(failed)?;
     let set_timeout = |socket: &TcpStream, timeout| {
         socket.set_read_timeout(timeout)?;
         socket.set_write_timeout(timeout)
     };
-    Ok(Timed { socket, limits, set_timeout })
+    Ok(Timed { socket: TcpStream::from(fd), limits, set_timeout })
 }
 
 /// Connects to a Unix socket. A server that accepts no connections would block a plain `connect` without end.
-fn connect_unix(path: &Path, limits: Limits) -> Result<Timed<UnixStream>, GetError> {
-    let timeout = limits.left(limits.timeouts.connect)?;
-    let connected = || -> rustix::io::Result<UnixStream> {
+fn connect_unix<'a>(path: &Path, limits: Limits<'a>) -> Result<Timed<'a, UnixStream>, GetError> {
+    let connected = |timeout| -> rustix::io::Result<UnixStream> {
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         set_socket_timeout(&socket, Timeout::Send, Some(timeout))?;
         rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
         Ok(UnixStream::from(socket))
     };
-    let socket = connected().map_err(|error| match error {
-        rustix::io::Errno::AGAIN => GetError::NoConnection(timeout),
-        error => {
-            let error = io::Error::from(error);
-            connect_error(&error, format!("{}: {error}", path.display()))
+    let began = Instant::now();
+    let socket = loop {
+        match connected(limits.left_to_connect(began)?) {
+            Ok(socket) => break socket,
+            Err(Errno::AGAIN) => {}
+            Err(error) => {
+                let error = io::Error::from(error);
+                return Err(connect_error(&error, format!("{}: {error}", path.display())));
+            }
         }
-    })?;
+    };
     let set_timeout = |socket: &UnixStream, timeout| {
         socket.set_read_timeout(timeout)?;
         socket.set_write_timeout(timeout)
@@ -232,7 +298,7 @@ fn connect_error(error: &io::Error, text: String) -> GetError {
 /// Whether nothing accepts connections at any address of the target.
 pub(crate) fn refuses(target: &Target) -> bool {
     const TIMEOUT: Duration = Duration::from_secs(2);
-    let limits = Limits { timeouts: GetTimeouts::all(TIMEOUT), end: Instant::now() + TIMEOUT };
+    let limits = Limits::begin(GetTimeouts::all(TIMEOUT), &GO_ON);
     match &target.transport {
         Transport::Unix(path) => matches!(connect_unix(path, limits), Err(GetError::Refused(_))),
         Transport::Tcp(addresses) => {
@@ -242,7 +308,7 @@ pub(crate) fn refuses(target: &Target) -> bool {
 }
 
 /// Requests a tunnel from the proxy and waits until it is open.
-fn open_tunnel(stream: &mut impl Stream, request: &str, limits: Limits) -> Result<(), GetError> {
+fn open_tunnel(stream: &mut impl Stream, request: &str, limits: Limits<'_>) -> Result<(), GetError> {
     let proxy_error = |error: io::Error| GetError::Other(format!("the proxy: {}", limits.error(&error)));
     stream.write_all(request.as_bytes()).map_err(proxy_error)?;
     let mut answer = TunnelAnswer::default();
@@ -258,7 +324,7 @@ fn open_tunnel(stream: &mut impl Stream, request: &str, limits: Limits) -> Resul
     }
 }
 
-fn receive(stream: &mut dyn Stream, limits: Limits) -> Result<Reply, GetError> {
+fn receive(stream: &mut dyn Stream, limits: Limits<'_>) -> Result<Reply, GetError> {
     let mut response = Response::new(false, MAX_BODY_BYTES);
     let mut body = Vec::new();
     let mut buffer = [0; 16 * 1024];
@@ -325,6 +391,15 @@ mod tests {
         tls: bool,
         timeouts: GetTimeouts,
     ) -> Result<Reply, GetError> {
+        get_from_until(write, tls, timeouts, &GO_ON)
+    }
+
+    fn get_from_until(
+        write: impl FnOnce(&mut TcpStream) + Send + 'static,
+        tls: bool,
+        timeouts: GetTimeouts,
+        stop: &AtomicU8,
+    ) -> Result<Reply, GetError> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let server = thread::spawn(move || {
@@ -335,7 +410,7 @@ mod tests {
         let target = target(Transport::Tcp(vec![address]));
         let config = ClientConfig::builder().with_root_certificates(rustls::RootCertStore::empty());
         let config = tls.then(|| Arc::new(config.with_no_client_auth()));
-        let reply = get(&target, "/metrics", "", config, timeouts);
+        let reply = get_until(&target, "/metrics", "", config, timeouts, stop);
         server.join().unwrap();
         reply
     }
@@ -358,6 +433,17 @@ mod tests {
         }
         // A handshake record of 16 KiB.
         assert_eq!(get_from(drip(b"\x16\x03\x03\x40\x00"), true, timeouts), Err(GetError::TotalTimeout(SHORT)));
+    }
+
+    #[test]
+    fn an_interrupt_ends_requests_but_not_those_that_are_quick() {
+        let stop = AtomicU8::new(1);
+        let long = GetTimeouts::all(LONG);
+        let silent = |stream: &mut TcpStream| drop(stream.read(&mut [0; 16]));
+        assert_eq!(get_from_until(drip(b"HTTP/1.1 200 OK\r\nx"), false, long, &stop), Err(GetError::Interrupted));
+        assert_eq!(get_from_until(silent, true, long, &stop), Err(GetError::Interrupted));
+        let quick = |stream: &mut TcpStream| drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"));
+        assert_eq!(get_from_until(quick, false, long, &stop).map(|reply| reply.status), Ok(200));
     }
 
     #[test]
@@ -385,7 +471,7 @@ mod tests {
         let target = target(Transport::Unix(path.clone()));
         // Connections that fill the queue of the listener, until one does not fit.
         let timeouts = GetTimeouts::all(SHORT);
-        let limits = || Limits { timeouts, end: Instant::now() + LONG };
+        let limits = || Limits::begin(timeouts, &GO_ON);
         let mut waiting = Vec::new();
         while let Ok(stream) = connect_unix(&path, limits()) {
             waiting.push(stream);

@@ -8,6 +8,7 @@
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use rustls::ClientConfig;
 
 use super::addresses;
 use super::exposition::{self, write_labels};
-use super::http_get::{GetTimeouts, get};
+use super::http_get::{GetTimeouts, get_until};
 use super::local::Processes;
 use super::metric_catalog::{Scrape, is_known};
 use super::resource_usage::{self, Gpus};
@@ -36,6 +37,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const SETTLE_PERIOD: Duration = Duration::from_millis(100);
 /// Longest wait for settled counters; those of a server with other clients never settle.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The same after an interrupt.
+const INTERRUPTED_SETTLE_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Receives the samples of a scrape.
 pub(crate) type SampleSink = Box<dyn FnMut(Vec<ServerSample>) + Send>;
@@ -60,6 +63,8 @@ pub(crate) struct Sources {
     pub page: Option<MetricsPage>,
     /// The processes of a local server.
     pub processes: Option<Processes>,
+    /// Set by an interrupt of the user: then no scrape lasts longer than a second.
+    pub stop: Arc<AtomicU8>,
 }
 
 /// The state of the scraping thread.
@@ -74,6 +79,8 @@ struct Watcher {
     why: String,
     /// A page had no metric of the catalog.
     unknown: bool,
+    /// A scrape has failed after an interrupt, so that no other is tried.
+    given_up: bool,
 }
 
 impl MetricsPage {
@@ -113,8 +120,9 @@ impl MetricsPage {
     }
 
     /// Scrapes all samples of the page.
-    fn read(&self) -> Result<Vec<exposition::Sample>, String> {
-        let reply = get(&self.target, &self.target.path, &self.headers, self.tls.clone(), GetTimeouts::all(TIMEOUT))?;
+    fn read(&self, stop: &AtomicU8) -> Result<Vec<exposition::Sample>, String> {
+        let (target, timeouts) = (&self.target, GetTimeouts::all(TIMEOUT));
+        let reply = get_until(target, &target.path, &self.headers, self.tls.clone(), timeouts, stop)?;
         match reply.status {
             200 => {}
             404 => {
@@ -136,18 +144,26 @@ impl MetricsPage {
     }
 
     /// Scrapes the page until two scrapes of its counters are equal.
-    fn read_settled(&self) -> Result<Vec<exposition::Sample>, String> {
+    fn read_settled(&self, stop: &AtomicU8) -> Result<Vec<exposition::Sample>, String> {
         let began = Instant::now();
-        let mut last = self.read()?;
+        let mut last = self.read(stop)?;
         loop {
+            let timeout = if is_set(stop) { INTERRUPTED_SETTLE_TIMEOUT } else { SETTLE_TIMEOUT };
+            if began.elapsed() > timeout {
+                return Ok(last);
+            }
             std::thread::sleep(SETTLE_PERIOD);
-            let now = self.read()?;
-            if known_samples(&now).eq(known_samples(&last)) || began.elapsed() > SETTLE_TIMEOUT {
+            let now = self.read(stop)?;
+            if known_samples(&now).eq(known_samples(&last)) {
                 return Ok(now);
             }
             last = now;
         }
     }
+}
+
+fn is_set(stop: &AtomicU8) -> bool {
+    stop.load(Ordering::Relaxed) != 0
 }
 
 /// The samples of metrics in the catalog; others, such as memory and garbage collection, never settle.
@@ -169,8 +185,17 @@ impl Scraper {
     /// The system refuses a thread.
     pub fn start(sources: Sources, sink: SampleSink) -> io::Result<Scraper> {
         let (clock, gpus) = (Clock::new(), Gpus::detect());
-        let mut watcher =
-            Watcher { sources, gpus, clock, sink, asked: 0, failed: 0, why: String::new(), unknown: false };
+        let mut watcher = Watcher {
+            sources,
+            gpus,
+            clock,
+            sink,
+            asked: 0,
+            failed: 0,
+            why: String::new(),
+            unknown: false,
+            given_up: false,
+        };
         watcher.scrape_settled();
         let (stop, stopped) = channel();
         let thread = std::thread::Builder::new().name("server-metrics".to_string()).spawn(move || {
@@ -205,7 +230,7 @@ impl Watcher {
             if stopped.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
                 return;
             }
-            let samples = self.sources.page.as_ref().map(MetricsPage::read);
+            let samples = self.page().map(|page| page.read(&self.sources.stop));
             self.store(samples, false);
             // Scrapes that were due during a slow one are skipped.
             turn = (began.elapsed().as_secs() as u32).max(turn) + 1;
@@ -213,8 +238,13 @@ impl Watcher {
     }
 
     fn scrape_settled(&mut self) {
-        let samples = self.sources.page.as_ref().map(MetricsPage::read_settled);
+        let samples = self.page().map(|page| page.read_settled(&self.sources.stop));
         self.store(samples, true);
+    }
+
+    /// The page, if it is to be scraped.
+    fn page(&self) -> Option<&MetricsPage> {
+        self.sources.page.as_ref().filter(|_| !self.given_up)
     }
 
     fn store(&mut self, samples: Option<Result<Vec<exposition::Sample>, String>>, whole: bool) {
@@ -233,6 +263,7 @@ impl Watcher {
             }
             Err(reason) => {
                 self.failed += 1;
+                self.given_up = is_set(&self.sources.stop);
                 if self.why.is_empty() {
                     self.why = reason;
                 }

@@ -49,7 +49,7 @@ pub(crate) fn first_model(
     let reply = get(target, path, headers, tls, timeouts).map_err(|error| match error {
         GetError::NoConnection(_) => failed(format!("GET {path}: {error} (--connect-timeout)")),
         GetError::ReadTimeout(_) => failed(format!("GET {path}: {error} (--read-timeout)")),
-        GetError::TotalTimeout(_) => failed(format!("GET {path}: {error}")),
+        GetError::TotalTimeout(_) | GetError::Interrupted => failed(format!("GET {path}: {error}")),
         GetError::Refused(text) => {
             Attempt { error: format!("{text}; {}", hints::about_refusal(target)), starting: Some(text) }
         }

@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 
 use super::values::{self, Cores};
 use crate::finding::Finding;
+use crate::host::topology::CoreOrder;
 use crate::plan::{PlanError, WitnessPlan};
 use crate::workload::Source;
 
@@ -23,8 +24,8 @@ const NEGLIGIBLE: f64 = 0.1;
 /// Flags of the load generator.
 #[derive(clap::Args, Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ClientSpec {
-    /// Worker threads, each pinned to a core [default: one for each core except the first, within the CPU quota of a
-    /// container, at most --parallel]
+    /// Worker threads, each pinned to a core [default: one for each physical core except the first, within the CPU quota of
+    /// a container, at most --parallel]
     #[arg(long, value_name = "N", value_parser = values::count::<usize>, help_heading = HEADING)]
     pub workers: Option<usize>,
     /// CPU cores to pin the workers to, for example 2,3 or 4-7
@@ -91,16 +92,25 @@ impl EvalscopeTuning {
 }
 
 impl ClientSpec {
-    /// The core of each worker. The default is all allowed cores except the first, which is reserved for the kernel and the
-    /// collector. If the target is the built-in server, half of the cores are reserved for it. A CPU quota of `quota` cores
-    /// counts as so many cores.
+    /// The cores of the workers if no flag chooses them.
+    pub(crate) fn default_worker_cores(order: &CoreOrder, quota: Option<f64>) -> Vec<usize> {
+        let default = ClientSpec::default();
+        default.core_of_each_worker((order, quota), None, false, &mut Vec::new()).unwrap_or_default()
+    }
+
+    /// The core of each worker. The default is a hardware thread of each physical core except the first, which is reserved
+    /// for the kernel and the collector. If the target is the built-in server, half of the cores are reserved for it. A CPU
+    /// quota of `quota` cores counts as so many cores.
     pub(super) fn core_of_each_worker(
         &self,
-        (allowed, quota): (&[usize], Option<f64>),
+        (order, quota): (&CoreOrder, Option<f64>),
         parallel: Option<u32>,
         beside_mock: bool,
         notes: &mut Vec<Finding>,
     ) -> Result<Vec<usize>, PlanError> {
+        let CoreOrder { physical, siblings } = order;
+        let mut allowed = [physical.as_slice(), siblings].concat();
+        allowed.sort_unstable();
         let given: Vec<usize> = self.cores.iter().flat_map(|cores| cores.0.iter().copied()).collect();
         if let Some(wrong) = given.iter().find(|core| !allowed.contains(core)) {
             let list: Vec<String> = allowed.iter().map(usize::to_string).collect();
@@ -116,16 +126,18 @@ impl ClientSpec {
             return Err(PlanError::value("--workers", format!("must be between 1 and {MAX_WORKERS}, not {wrong}")));
         }
         let spare_of = |cores: usize| if beside_mock { cores.div_ceil(2) } else { 1 };
-        let spare = spare_of(allowed.len());
-        let mut cores: Vec<usize> = match (given.as_slice(), allowed) {
+        let spare = spare_of(physical.len()).min(physical.len().saturating_sub(1));
+        let (reserved, free) = physical.split_at(spare);
+        let mut cores: Vec<usize> = match (given.as_slice(), free) {
             ([], []) => vec![0],
-            ([], [only]) => vec![*only],
-            ([], allowed) => allowed[spare.min(allowed.len() - 1)..].to_vec(),
+            ([], free) => free.to_vec(),
             (listed, _) => listed.to_vec(),
         };
         if let Some(workers) = self.workers {
             if given.is_empty() && workers > cores.len() && workers <= allowed.len() {
-                cores = allowed[allowed.len() - workers..].to_vec();
+                cores = [free, siblings, reserved].concat();
+                cores.truncate(workers);
+                cores.sort_unstable();
             }
             if workers > cores.len() {
                 notes.push(Finding::WorkersShareCores { workers, cores: cores.len() });
@@ -215,17 +227,24 @@ fn as_numbers<S: Serializer>(cores: &[Cores], serializer: S) -> Result<S::Ok, S:
 mod tests {
     use super::*;
 
+    fn without_siblings(cores: &[usize]) -> CoreOrder {
+        CoreOrder { physical: cores.to_vec(), siblings: Vec::new() }
+    }
+
     fn decide(spec: &ClientSpec, allowed: &[usize], parallel: Option<u32>) -> (Vec<usize>, usize) {
         let mut notes = Vec::new();
-        (spec.core_of_each_worker((allowed, None), parallel, false, &mut notes).unwrap(), notes.len())
+        (
+            spec.core_of_each_worker((&without_siblings(allowed), None), parallel, false, &mut notes).unwrap(),
+            notes.len(),
+        )
     }
 
     #[test]
     fn a_cpu_quota_limits_the_workers() {
         let decide = |spec: &ClientSpec, quota, parallel, beside_mock| {
             let mut notes = Vec::new();
-            let allowed: Vec<usize> = (0..64).collect();
-            let cores = spec.core_of_each_worker((&allowed, Some(quota)), parallel, beside_mock, &mut notes).unwrap();
+            let all = without_siblings(&(0..64).collect::<Vec<usize>>());
+            let cores = spec.core_of_each_worker((&all, Some(quota)), parallel, beside_mock, &mut notes).unwrap();
             (cores.len(), notes)
         };
         let quota = |cores, workers, given| vec![Finding::CpuQuota { cores, workers, given }];
@@ -249,8 +268,26 @@ mod tests {
         assert_eq!(decide(&spec, &[5], Some(9)), (vec![5], 0));
         assert_eq!(decide(&spec, &[0, 1, 2, 3], Some(2)), (vec![1, 2], 0));
         assert_eq!(decide(&spec, &[], None), (vec![0], 0));
-        assert_eq!(spec.core_of_each_worker((&[0, 1, 2, 3], None), None, true, &mut Vec::new()), Ok(vec![2, 3]));
-        assert_eq!(spec.core_of_each_worker((&[0, 1], None), None, true, &mut Vec::new()), Ok(vec![1]));
+        let beside_mock = |allowed: &[usize]| {
+            spec.core_of_each_worker((&without_siblings(allowed), None), None, true, &mut Vec::new())
+        };
+        assert_eq!(beside_mock(&[0, 1, 2, 3]), Ok(vec![2, 3]));
+        assert_eq!(beside_mock(&[0, 1]), Ok(vec![1]));
+    }
+
+    #[test]
+    fn workers_share_a_physical_core_only_if_more_are_wanted() {
+        let pairs = CoreOrder { physical: vec![0, 1, 2, 3], siblings: vec![5, 6, 7, 4] };
+        let decide = |workers| {
+            let spec = ClientSpec { workers, ..ClientSpec::default() };
+            spec.core_of_each_worker((&pairs, None), None, false, &mut Vec::new()).unwrap()
+        };
+        assert_eq!(decide(None), [1, 2, 3]);
+        assert_eq!(decide(Some(2)), [1, 2]);
+        assert_eq!(decide(Some(5)), [1, 2, 3, 5, 6]);
+        assert_eq!(decide(Some(8)), [0, 1, 2, 3, 4, 5, 6, 7]);
+        let listed = ClientSpec { cores: vec![Cores(vec![4, 0])], ..ClientSpec::default() };
+        assert_eq!(listed.core_of_each_worker((&pairs, None), None, false, &mut Vec::new()).unwrap(), [4, 0]);
     }
 
     #[test]
@@ -267,7 +304,7 @@ mod tests {
     fn invalid_workers_and_cores_are_rejected() {
         let mut notes = Vec::new();
         let error = |spec: &ClientSpec, notes: &mut Vec<Finding>| {
-            spec.core_of_each_worker((&[0, 1], None), None, false, notes).unwrap_err().to_string()
+            spec.core_of_each_worker((&without_siblings(&[0, 1]), None), None, false, notes).unwrap_err().to_string()
         };
         assert!(
             error(&ClientSpec { cores: vec![Cores(vec![9])], ..ClientSpec::default() }, &mut notes)

@@ -83,7 +83,7 @@ const MAX_THINK_S: f64 = 3600.0;
 pub struct DataSpec {
     /// Tokenizer: a folder with tokenizer.json (and the chat template), that file, or a model id such as
     /// Qwen/Qwen2.5-0.5B-Instruct, whose tokenizer is downloaded once (see --data-source)
-    #[arg(long, value_name = "PATH", help_heading = HEADING)]
+    #[arg(long, alias = "tokenizer", value_name = "PATH", help_heading = HEADING)]
     pub tokenizer_path: Option<String>,
     /// Whether the chat template of the tokenizer is applied.
     #[command(flatten)]

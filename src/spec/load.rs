@@ -19,14 +19,14 @@ const DEFAULT_DRAIN_S: f64 = 30.0;
 #[derive(clap::Args, Clone, Debug, PartialEq, Serialize)]
 pub struct LoadSpec {
     /// Number of requests; several values: one for each load of a sweep [default: 1000; with --duration: no limit]
-    #[arg(short = 'n', long, aliases = ["num-prompts", "num_prompts"], value_name = "N", num_args = 1.., value_parser = values::count::<u64>, help_heading = HEADING)]
+    #[arg(short = 'n', long, aliases = ["num-prompts", "num_prompts", "request-count", "num-requests", "max-requests"], action = clap::ArgAction::Set, value_name = "N", num_args = 1.., value_parser = values::count::<u64>, help_heading = HEADING)]
     pub number: Vec<u64>,
     /// Number of concurrent requests (slots); with --rate, the maximum. Several values run as a sweep [default: 1]
-    #[arg(long, visible_alias = "concurrency", alias = "max-concurrency", value_name = "N", num_args = 1.., value_parser = values::count::<u32>, help_heading = HEADING)]
+    #[arg(long, visible_alias = "concurrency", alias = "max-concurrency", action = clap::ArgAction::Set, value_name = "N", num_args = 1.., value_parser = values::count::<u32>, help_heading = HEADING)]
     pub parallel: Vec<u32>,
     /// Request rate, requests per second; -1: no rate limit, only --parallel. With --open-loop several values run as a
     /// sweep [default: -1]
-    #[arg(long, value_name = "R", num_args = 1.., value_parser = values::number, help_heading = HEADING)]
+    #[arg(long, action = clap::ArgAction::Set, value_name = "R", num_args = 1.., value_parser = values::number, help_heading = HEADING)]
     pub rate: Vec<f64>,
     /// Arrival process. With --rate: poisson, constant or gamma:CV (CV: coefficient of variation). Without --rate: burst
     /// (all at the start) or trace:FILE (recorded times) [default: poisson]
@@ -53,7 +53,7 @@ pub struct LoadSpec {
     #[serde(rename = "ramp")]
     pub ramp_s: f64,
     /// Stop sending requests this long after the first measured one, seconds
-    #[arg(long = "duration", value_name = "S", value_parser = values::seconds, help_heading = HEADING)]
+    #[arg(long = "duration", aliases = ["benchmark-duration", "max-seconds"], value_name = "S", value_parser = values::seconds, help_heading = HEADING)]
     #[serde(rename = "duration")]
     pub duration_s: Option<f64>,
     /// Wait this long for requests in flight after --duration, seconds; the rest count as unfinished [default: 30]
@@ -73,7 +73,7 @@ pub struct LoadSpec {
     #[arg(long = "sleep-interval", value_name = "S", default_value = "5", value_parser = values::seconds, help_heading = HEADING)]
     #[serde(rename = "sleep_interval")]
     pub sleep_interval_s: f64,
-    /// Log intermediate figures every N requests; 0: never
+    /// Write intermediate figures to benchmark.log every N requests; 0: never
     #[arg(long, value_name = "N", default_value = "100", value_parser = values::count_or_zero::<u64>, help_heading = HEADING)]
     pub log_every_n_query: u64,
     /// Run each load K times and report the variation between runs; also writes repeats_summary.json

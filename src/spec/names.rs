@@ -8,7 +8,7 @@ pub(crate) fn is_program(name: &str) -> bool {
 }
 
 /// The known name most similar to `given`, if its edit distance is at most a third of its length.
-pub fn nearest(given: &str, known: &[&'static str]) -> Option<&'static str> {
+pub fn nearest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
     let given = given.to_lowercase().replace('-', "_");
     known
         .iter()

@@ -14,7 +14,7 @@ use crate::workload::arrivals::Arrival;
 const HEADING: &str = "Results";
 /// Maximum length of a folder name in bytes: file systems allow 255, and suffixes need some.
 const MAX_NAME_BYTES: usize = 200;
-const FORMATS: [&str; 4] = ["vllm", "aiperf", "llmd", "evalscope-db"];
+const FORMATS: [&str; 6] = ["vllm", "aiperf", "llmd", "evalscope", "evalscope-db", "lmdeploy-api"];
 
 /// Flags of the results.
 #[derive(clap::Args, Clone, Debug, PartialEq, Serialize)]
@@ -43,6 +43,10 @@ pub struct OutputSpec {
     /// Print all tables of each run, as performance_summary.txt has them
     #[arg(long, conflicts_with = "quiet", help_heading = HEADING)]
     pub verbose: bool,
+    /// Show the run on the full screen while it lasts: throughput, requests in flight, percentiles, failures and our own
+    /// lag over time. Needs a terminal
+    #[arg(long, conflicts_with = "quiet", help_heading = HEADING)]
+    pub live: bool,
     /// Send the figures to an experiment tracker through its Python SDK: wandb, swanlab, clearml. The SDK's environment
     /// variables apply; one point every --log-every-n-query requests
     #[arg(long, value_name = "SERVICE", value_parser = values::service(), ignore_case = true, help_heading = HEADING)]
@@ -68,9 +72,18 @@ pub struct OutputSpec {
     #[arg(long, value_name = "FILE", help_heading = HEADING)]
     pub csv: Option<PathBuf>,
     /// Write a file in the format of another tool: vllm, aiperf, llmd, or evalscope-db (needs --save full). Several runs
-    /// give several files, with the run's name before the extension
+    /// give several files, with the run's name before the extension. evalscope=DIR: a folder for evalscope's own reports
+    /// and dashboards, with all runs. lmdeploy-api=FILE: the CSV of LMDeploy's profile_restful_api.py, with all runs
     #[arg(long, value_name = "FORMAT=FILE", num_args = 1.., help_heading = HEADING)]
     pub export: Vec<String>,
+    /// Write one JSON document with all results of the call (tools/schema/call.schema.json) to FILE. With -, it is the only
+    /// text on standard output, and tables go to standard error
+    #[arg(long, value_name = "FILE", help_heading = HEADING)]
+    pub json: Option<PathBuf>,
+    /// Write the verdicts on the objectives of --slo and --sla-params as a JUnit XML file, for CI systems: a test case for
+    /// each objective of each run
+    #[arg(long, value_name = "FILE", help_heading = HEADING)]
+    pub junit: Option<PathBuf>,
 }
 
 impl Default for OutputSpec {
@@ -84,6 +97,7 @@ impl Default for OutputSpec {
             log_level: LogLevel::default(),
             quiet: false,
             verbose: false,
+            live: false,
             visualizer: None,
             wandb_api_key: None,
             swanlab_api_key: None,
@@ -92,6 +106,8 @@ impl Default for OutputSpec {
             language: Language::default(),
             csv: None,
             export: Vec::new(),
+            json: None,
+            junit: None,
         }
     }
 }
@@ -199,7 +215,9 @@ pub fn exports(csv: Option<&Path>, exports: &[String], save: Option<Save>) -> Re
             "vllm" => Format::Vllm,
             "aiperf" => Format::Aiperf,
             "llmd" => Format::Llmd,
+            "evalscope" => Format::Evalscope,
             "evalscope-db" => Format::EvalscopeDb,
+            "lmdeploy-api" => Format::LmdeployApiCsv,
             _ => {
                 let suggested = names::nearest(name, &FORMATS);
                 let given = name.to_string();

@@ -15,8 +15,9 @@ use crate::api::endpoint::Api;
 use crate::api::query_template::{GivenFlags, QueryTemplate};
 use crate::api::request_body::Options;
 use crate::finding::Finding;
+use crate::host::topology::Topology;
 use crate::plan::shard::ShardPlan;
-use crate::plan::{Arrival, Load, LocalPlan, Plan, PlanError, Reporting, Schedule, Target, Transport};
+use crate::plan::{Arrival, Load, LocalPlan, Place, Plan, PlanError, Reporting, Schedule, Target, Transport};
 use crate::record::share::Share;
 use crate::secrets::{Secrets, mask, masked_url};
 use crate::workload::Recipe;
@@ -29,6 +30,7 @@ use crate::workload::trace::Trace;
 pub struct RigFacts {
     /// Cores that this process may run on, ascending.
     pub allowed_cores: Vec<usize>,
+    pub topology: Topology,
     /// The CPU time that this process may use, in cores; `None` without a limit.
     pub cpu_quota: Option<f64>,
     /// When the call started, as `YYYYmmdd_HHMMSS` in local time.
@@ -161,6 +163,10 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
     }
     notes.dedup();
     plans[0].notes = notes;
+    let of = Some(plans.len() as u32);
+    for plan in &mut plans {
+        plan.report.place = Place { of, repeated: spec.load.repeat > 1, ..plan.report.place };
+    }
     Ok(plans)
 }
 
@@ -182,7 +188,7 @@ impl CallPlan<'_> {
         let warmup_requests = timing.warmup(number)?;
         let share = self.shard.as_ref().map_or_else(Share::default, |shard| shard.share);
         let cores = client.core_of_each_worker(
-            (allowed, self.facts.cpu_quota),
+            (&self.facts.topology.order(allowed), self.facts.cpu_quota),
             load.parallel().map(|parallel| share.slots(parallel)),
             self.target.mock.is_some(),
             notes,
@@ -257,7 +263,9 @@ impl CallPlan<'_> {
             api: target.api.clone(),
             folder: root.join(load_folder_name(load, number, timing.duration_s)),
             root,
+            place: Place::default(),
             log_every: timing.log_every_n_query,
+            live: output.live,
             debug: output.debug,
             slo: output.objectives(self.workload.options.stream)?,
             gpus: output.gpus()?,

@@ -52,7 +52,8 @@ pub struct TargetSpec {
     #[arg(skip)]
     #[serde(skip)]
     pub api_description: Option<String>,
-    /// API key, sent as "Authorization: Bearer KEY"; masked in all output
+    /// API key, sent as "Authorization: Bearer KEY"; masked in all output. Here, in --headers (NAME=env:VARIABLE) and in
+    /// other flags that can have secrets, env:VARIABLE and file:PATH name a secret instead
     #[arg(long, value_name = "KEY", allow_hyphen_values = true, help_heading = HEADING)]
     pub api_key: Option<String>,
     /// Additional request headers; they replace default headers of the same name

@@ -12,8 +12,10 @@ pub struct Client {
     pub receive_lag: Lag,
     /// Time between two polls of a worker for completions.
     pub loop_gap: Lag,
+    /// For how long the events of a wait could gather before one of them ended it.
+    pub gathering: Lag,
     pub send_lag: Lag,
-    /// Send lag without the time for connecting and, if an open loop has a cap, without the wait for a free slot.
+    /// See [`super::samples::Sample::own_send_lag`].
     pub own_send_lag: Lag,
     /// The part of it that was spent waiting for bodies that were not built in time.
     pub body_wait: Lag,
@@ -64,6 +66,7 @@ pub(crate) fn compute(facts: &RunFacts, samples: &RunSamples, workers: &[&Worker
     Client {
         receive_lag: merged_lag(workers.iter().map(|worker| &worker.receive_lag_ns)),
         loop_gap: merged_lag(workers.iter().map(|worker| &worker.loop_gap_ns)),
+        gathering: merged_lag(workers.iter().map(|worker| &worker.gather_ns)),
         send_lag: lag(requests.iter().filter_map(|sample| sample.send_lag)),
         own_send_lag: lag(requests.iter().filter_map(|sample| sample.own_send_lag(capped_schedule))),
         body_wait: lag(requests.iter().filter_map(|sample| sample.body_wait)),
@@ -94,7 +97,7 @@ fn cpu_ns(worker: &WorkerReport) -> u64 {
 }
 
 /// Exact quantiles of delays.
-fn lag(delays_ns: impl Iterator<Item = u64>) -> Lag {
+pub(super) fn lag(delays_ns: impl Iterator<Item = u64>) -> Lag {
     let series = Series::from_values(delays_ns.map(|ns| ns as f64));
     let value = |per_mille| series.value(per_mille).unwrap_or(0.0) as u64;
     Lag { count: series.count as u64, p50: value(500), p99: value(990), max: value(LEVELS[11].per_mille) }

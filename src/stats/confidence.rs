@@ -7,7 +7,7 @@
 
 /// Batches for the design effect: the fewest that give a usable variance, so that each batch is as long as possible
 /// compared with the correlation.
-const BATCHES: usize = 30;
+pub(super) const BATCHES: usize = 30;
 
 /// Probability outside the interval on each side.
 const TAIL: f64 = 0.025;
@@ -22,32 +22,42 @@ pub struct Interval {
 /// The interval of the `p`-quantile, whose estimate is `quantile`; `sorted` holds the same samples. `None` for fewer
 /// samples than batches.
 pub(crate) fn compute(in_time_order: &[f64], sorted: &[f64], quantile: f64, p: f64) -> Option<Interval> {
-    let n = sorted.len();
-    let deff = design_effect(in_time_order, quantile, p)?;
+    let (low, high) = ranks(sorted.len(), design_effect(in_time_order, quantile, p)?, p);
+    let at = |rank: usize| sorted[rank - 1];
+    Some(Interval { low: low.map(at), high: high.map(at) })
+}
+
+/// The ranks, from 1, of the ends of the interval of the `p`-quantile of `n` samples with this design effect.
+pub(crate) fn ranks(n: usize, deff: f64, p: f64) -> (Option<usize>, Option<usize>) {
     // An effective number of samples below 1 counts as 1.
     let n_eff = ((n as f64 / deff).floor() as usize).max(1);
     let (below, above) = binomial_ranks(n_eff, p);
     // Scales a rank among the effective samples to the samples, rounding outwards.
     let scale = n as f64 / n_eff as f64;
-    let low = (below >= 1).then(|| sorted[((below as f64 * scale).floor() as usize).clamp(1, n) - 1]);
-    let high = (above <= n_eff).then(|| sorted[((above as f64 * scale).ceil() as usize).clamp(1, n) - 1]);
-    Some(Interval { low, high })
+    let low = (below >= 1).then(|| ((below as f64 * scale).floor() as usize).clamp(1, n));
+    let high = (above <= n_eff).then(|| ((above as f64 * scale).ceil() as usize).clamp(1, n));
+    (low, high)
 }
 
-/// `max(1, (s²/B)·n / (p(1−p)))` with s² the sample variance of the B batch means of `1[x ≤ quantile]`.
+/// The design effect of samples in time order; `None` for fewer samples than batches.
 pub(crate) fn design_effect(in_time_order: &[f64], quantile: f64, p: f64) -> Option<f64> {
-    let size = in_time_order.len() / BATCHES;
-    if size == 0 {
-        return None;
-    }
-    let used = size * BATCHES;
-    let means: Vec<f64> = in_time_order[..used]
-        .chunks_exact(size)
-        .map(|batch| batch.iter().filter(|&&x| x <= quantile).count() as f64 / size as f64)
-        .collect();
+    let size = batch_size(in_time_order.len())?;
+    let batches = in_time_order[..size * BATCHES].chunks_exact(size);
+    Some(design_effect_of_batches(batches.map(|batch| batch.iter().filter(|&&x| x <= quantile).count()), size, p))
+}
+
+/// The samples of each of the [`BATCHES`] batches of `n` samples; `None` for fewer samples than batches.
+pub(super) fn batch_size(n: usize) -> Option<usize> {
+    Some(n / BATCHES).filter(|&size| size > 0)
+}
+
+/// `max(1, (s²/B)·n / (p(1−p)))` with s² the sample variance of the B batch means of `1[x ≤ quantile]`, from the number
+/// of samples of each batch with `x ≤ quantile`.
+pub(super) fn design_effect_of_batches(counts: impl Iterator<Item = usize>, size: usize, p: f64) -> f64 {
+    let means: Vec<f64> = counts.map(|count| count as f64 / size as f64).collect();
     let mean = means.iter().sum::<f64>() / BATCHES as f64;
     let variance = means.iter().map(|m| (m - mean).powi(2)).sum::<f64>() / (BATCHES - 1) as f64;
-    Some((variance / BATCHES as f64 * used as f64 / (p * (1.0 - p))).max(1.0))
+    (variance / BATCHES as f64 * (size * BATCHES) as f64 / (p * (1.0 - p))).max(1.0)
 }
 
 /// The ranks `j ≤ k`, from 1, with `P(Bin < j) ≤ TAIL` as large as can be and `P(Bin ≥ k) ≤ TAIL` likewise. `j` is 0

@@ -6,7 +6,7 @@ mod outcome;
 use super::quantile::Series;
 use super::samples::Sample;
 use super::summary::Summary;
-use super::{measurement_error, reconcile, server_timings, steady, witness};
+use super::{measurement_error, network, reconcile, server_timings, steady, witness};
 use crate::finding::{Finding, Oddity, OddityCount, Severity};
 use crate::record::WorkerReport;
 use crate::record::facts::Mode;
@@ -96,6 +96,7 @@ pub(crate) fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &[S
     let late_sends =
         reported.any(|finding| matches!(finding, Finding::SendLag { .. } | Finding::RequestsBuiltLate { .. }));
     found.extend(measurement_error::findings(&summary.measurement_error, &summary.series, late_sends));
+    found.extend(summary.network.as_ref().and_then(network::findings));
     found.extend(summary.witness.iter().flat_map(witness::findings));
     let compared: Vec<Finding> = summary.server.iter().flat_map(reconcile::findings).collect();
     // What the server says of itself in its metrics and in its answers has one cause.

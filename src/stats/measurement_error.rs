@@ -21,8 +21,8 @@
 //! - **Reads without a timestamp.** Their arrival is the time of processing, and nothing in them is exact. The same holds
 //!   for a timestamp from before the socket was empty: the wall clock was stepped back.
 //! - **Sending.** The request was sent later than its due time. The time for connecting is part of the network, and
-//!   with a cap the wait for a slot is part of the plan; the rest, up to the last byte accepted by the kernel, is the
-//!   client's. If the request had been sent on time, the response would have come earlier by at most that much: by all
+//!   with a cap the wait for the end of the slot's previous request is part of the plan; the rest, up to the last byte
+//!   accepted by the kernel, is the client's. If the request had been sent on time, the response would have come earlier by at most that much: by all
 //!   of it from a server with a constant service time, by nothing from a server that was busy until then.
 //!
 //! The engine stores with each request how much earlier its events, its last token and its end may have arrived (`early`):
@@ -31,8 +31,9 @@
 //!
 //! Not bounded: a delay of the network card or of the kernel before the timestamp (beyond the error of a timestamp); a
 //! wall clock stepped by less than the time since the socket was empty, until the offset is measured again; messages of
-//! a TLS session without data, or the line ends of an event in a segment of their own, behind it in the same read; TPOT of a response with several choices, whose
-//! bound is that of a single choice.
+//! a TLS session without data, or the line ends of an event in a segment of their own, behind it in the same read; the
+//! last tokens of the choices of one response if they have no text, except for the last one of all; with a rate and a cap,
+//! how late the first request of each slot was taken up.
 //!
 //! The true time of an arrival recorded as `a` is therefore in `[a − early − stamp − clock, a + clock]`, which gives
 //!
@@ -43,17 +44,21 @@
 //! | a gap | gap − early of its end − stamp − 2 clock | gap + early of its begin + stamp + 2 clock |
 //! | TPOT | (span − early of the last − stamp − 2 clock) / (tokens − 1) | (span + early of the first + stamp + 2 clock) / (tokens − 1) |
 //!
+//! Where TPOT is a range, its lower end gives the lower bound and its upper end the upper bound.
+//!
 //! and never less than 0. These bounds hold for each request (each gap) on its own. Order statistics are monotone: if
 //! every value is within its own bounds, the p-quantile of the values is between the p-quantiles of the lower and of
 //! the upper bounds. Nothing is averaged, and no distribution of the errors is assumed.
 
+use super::gap_set::{Doubtful, GapFigures};
+pub use super::quantile::Bound;
 use super::quantile::{LEVELS, Quantile, Series, nearest_rank};
-use super::samples::{Gap, Sample};
+use super::samples::Sample;
 use super::series::AllSeries;
 use crate::finding::{Figure, Finding, Misfit, Severity};
 use crate::host::calibration::Calibration;
+use crate::record::WorkerReport;
 use crate::record::facts::{RunEnd, RunFacts};
-use crate::record::{STALL_NS, WorkerReport};
 use crate::time::US;
 
 /// The largest delay from a send to the kernel's receive timestamp if there is no calibration, nanoseconds (the
@@ -111,22 +116,6 @@ pub enum StampSource {
     Unfit(Misfit),
 }
 
-/// Bounds of a percentile, seconds. One for each of [`LEVELS`].
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Bound {
-    pub low: f64,
-    pub high: f64,
-}
-
-/// Gaps between tokens that a stall may have changed, because their events came in shared reads.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Doubtful {
-    /// Share of all gaps.
-    pub share: f64,
-    /// Largest error, nanoseconds.
-    pub by_ns: u64,
-}
-
 /// Limits of single errors, nanoseconds.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
@@ -149,18 +138,30 @@ pub fn stamp_error(calibration: Option<&Calibration>, facts: &RunFacts, events_p
     }
 }
 
-/// The bounds over the succeeded requests and their gaps; none if a request does not tell how late it was received.
+/// The error of the workers' clocks, nanoseconds.
+fn clock_ns(end: Option<&RunEnd>) -> u64 {
+    end.and_then(|end| end.clock_error_ns).map_or(CLOCK_NS, |measured| measured.max(CLOCK_NS))
+}
+
+/// The error of a gap in either direction besides that its arrivals may have been earlier, nanoseconds; `None` if one
+/// of the succeeded requests does not have the bounds of its arrivals.
+pub fn gap_margin_ns(stamp: &StampError, end: Option<&RunEnd>, ok: &[&Sample]) -> Option<u64> {
+    ok.iter().all(|sample| sample.bounded).then(|| stamp.ns.saturating_add(clock_ns(end).saturating_mul(2)))
+}
+
+/// The bounds over the succeeded requests and their gaps; none if a request does not have the bounds of its arrivals.
+/// `gaps` are the figures with [`gap_margin_ns`].
 pub fn compute(
     facts: &RunFacts,
     stamp: StampError,
     end: Option<&RunEnd>,
     workers: &[&WorkerReport],
     ok: &[&Sample],
-    gaps: &[Gap],
+    gaps: &GapFigures,
 ) -> MeasurementError {
     let stall_ns = workers.iter().map(|worker| worker.longest_stall_ns()).max();
-    let clock_ns = end.and_then(|end| end.clock_error_ns).map_or(CLOCK_NS, |measured| measured.max(CLOCK_NS));
-    if ok.iter().any(|sample| !sample.bounded) {
+    let clock_ns = clock_ns(end);
+    if gap_margin_ns(&stamp, end, ok).is_none() {
         return MeasurementError { stamp, clock_ns, stall_ns, ..MeasurementError::default() };
     }
     let limits = Limits {
@@ -170,23 +171,14 @@ pub fn compute(
     };
     MeasurementError {
         ttft_s: bounds(ok.iter().filter_map(|sample| ttft(sample, limits))),
-        itl_s: bounds(gaps.iter().map(|gap| between(gap.ns as f64, gap.early_begin_ns, gap.early_end_ns, limits))),
+        itl_s: gaps.bounds_s.clone(),
         tpot_s: bounds(ok.iter().filter_map(|sample| tpot(sample, limits))),
         latency_s: bounds(ok.iter().map(|sample| latency(sample, limits))),
         stamp,
         clock_ns,
         stall_ns,
-        doubtful: doubtful(gaps),
+        doubtful: gaps.doubtful,
     }
-}
-
-/// The gaps that a stall may have changed by more than a tenth of the mean gap.
-fn doubtful(gaps: &[Gap]) -> Option<Doubtful> {
-    let mean_ns = gaps.iter().map(|gap| gap.ns as f64).sum::<f64>() / gaps.len().max(1) as f64;
-    let least_ns = (STALL_NS as f64).max(WIDE_SHARE * mean_ns);
-    let off = gaps.iter().map(|gap| gap.early_begin_ns.max(gap.early_end_ns)).filter(|&ns| f64::from(ns) > least_ns);
-    let (count, by_ns) = off.fold((0u64, 0), |(count, most), ns| (count + 1, most.max(ns)));
-    (count > 0).then(|| Doubtful { share: count as f64 / gaps.len() as f64, by_ns: u64::from(by_ns) })
 }
 
 fn ttft(sample: &Sample, limits: Limits) -> Option<(f64, f64)> {
@@ -211,10 +203,11 @@ fn between(length_ns: f64, early_begin_ns: u32, early_end_ns: u32, limits: Limit
 }
 
 fn tpot(sample: &Sample, limits: Limits) -> Option<(f64, f64)> {
-    let gaps = sample.tpot_intervals;
-    let span = sample.tpot? * gaps;
-    let (low, high) = between(span, sample.early_first_ns, sample.early_last_ns, limits);
-    Some((low / gaps, high / gaps))
+    let (low_ns, high_ns) = sample.tpot_range?;
+    let (low_intervals, high_intervals) = sample.tpot_intervals;
+    let (early_first_ns, early_last_ns) = sample.early_span_ns;
+    let of_span = |ns: f64, intervals: f64| between(ns * intervals, early_first_ns, early_last_ns, limits);
+    Some((of_span(low_ns, low_intervals).0 / low_intervals, of_span(high_ns, high_intervals).1 / high_intervals))
 }
 
 /// The quantiles of the lower and of the upper bounds: nanoseconds in, seconds out.
@@ -248,10 +241,10 @@ pub fn findings(own: &MeasurementError, series: &AllSeries, late_sends_reported:
         found.push(Finding::CalibrationMisfit { why: why.clone(), timestamp_error_ns: own.stamp.ns });
     }
     let figures = [
-        (Figure::Ttft, &series.ttft_s, &own.ttft_s, true),
-        (Figure::Itl, &series.itl_s, &own.itl_s, false),
-        (Figure::Tpot, &series.tpot_s, &own.tpot_s, false),
-        (Figure::Latency, &series.latency_s, &own.latency_s, true),
+        (Figure::Ttft, (&series.ttft_s, &series.ttft_s), &own.ttft_s, true),
+        (Figure::Itl, (&series.itl_s, &series.itl_s), &own.itl_s, false),
+        (Figure::Tpot, series.tpot_ends(), &own.tpot_s, false),
+        (Figure::Latency, (&series.latency_s, &series.latency_s), &own.latency_s, true),
     ];
     found.extend(own.doubtful.filter(|doubtful| doubtful.share > DOUBTFUL_SHARE).map(|d| held_up(d, own.stall_ns)));
     let kept = figures.into_iter().filter(|(.., counts_from_due)| !(late_sends_reported && *counts_from_due));
@@ -264,10 +257,11 @@ fn held_up(doubtful: Doubtful, stall_ns: Option<u64>) -> Finding {
     Finding::PollGaps { share: doubtful.share, by_ns: doubtful.by_ns, longest_ns }
 }
 
-fn wide(figure: Figure, series: &Series, bounds: &[Bound], from_due: bool) -> Option<Finding> {
+/// `ends`: the figure's lower and upper end.
+fn wide(figure: Figure, ends: (&Series, &Series), bounds: &[Bound], from_due: bool) -> Option<Finding> {
     let reach = |row: usize| {
-        let (quantile, bound): (&Quantile, &Bound) = (series.quantiles.get(row)?, bounds.get(row)?);
-        let by = (quantile.value - bound.low).max(bound.high - quantile.value);
+        let (quantile, bound): (&Quantile, &Bound) = (ends.0.quantiles.get(row)?, bounds.get(row)?);
+        let by = (quantile.value - bound.low).max(bound.high - ends.1.quantiles.get(row)?.value);
         Some((LEVELS[row].name, quantile.value, by, quantile.few))
     };
     // One stall widens the bounds of many gaps in the tail that it did not change, so of gaps only the median is
@@ -300,6 +294,26 @@ mod tests {
         assert_eq!(between(1e6, 0, 0, LIMITS), (979_800.0, 1_020_200.0));
         assert_eq!(between(1e6, 0, 500_000, LIMITS), (479_800.0, 1_020_200.0));
         assert_eq!(between(0.0, 300_000, 300_000, LIMITS), (0.0, 320_200.0));
+    }
+
+    #[test]
+    fn bounds_of_a_tpot_that_is_a_range_contain_both_ends() {
+        // 11 tokens in 6 events over 100 ms: 10 ms if they came between the events, 20 ms if five came before the first.
+        let sample = Sample {
+            ok: true,
+            streamed: true,
+            tpot: Some(10e6),
+            tpot_range: Some((10e6, 20e6)),
+            tpot_intervals: (10.0, 5.0),
+            early_span_ns: (1_000, 2_000),
+            ..Sample::default()
+        };
+        let ends = tpot(&sample, LIMITS).unwrap();
+        assert_eq!(ends, ((100e6 - 2e3 - 20_200.0) / 10.0, (100e6 + 1e3 + 20_200.0) / 5.0));
+        // The range is no error of the client.
+        let (series, bounds) = (AllSeries::compute(&[&sample; 40], &[]), bounds(std::iter::repeat_n(ends, 40)));
+        assert_eq!(wide(Figure::Tpot, series.tpot_ends(), &bounds, false), None);
+        assert!(wide(Figure::Tpot, (&series.tpot_s, &series.tpot_s), &bounds, false).is_some());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Every number, as a pure function of the stored records.
 //!
-//! [`metric`] defines the figures of one request and [`samples`] collects them over a run in one pass. Each analysis
+//! [`metric`] defines the figures of one request and [`samples`] collects them over a run in one pass; [`gap_sets`] reads
+//! the gaps between its output events, of which there are as many as tokens, in further passes. Each analysis
 //! takes only its inputs and returns its own result; [`summary`] assembles them. [`findings`] says how far the figures
 //! can be trusted. [`analyze`] does all of it.
 
@@ -12,11 +13,16 @@ pub mod confidence;
 pub mod counts;
 pub mod failure_texts;
 pub mod findings;
+pub mod gap_set;
+pub mod gap_sets;
 pub mod measurement_error;
 pub mod metric;
+pub mod network;
 pub mod quantile;
+pub mod rank_sum;
 pub mod reconcile;
 pub mod samples;
+pub mod selection;
 pub mod series;
 pub mod server_timings;
 pub mod slo;

@@ -50,6 +50,13 @@ pub struct Quantile {
     pub interval: Option<Interval>,
 }
 
+/// Bounds of a percentile, seconds. One for each of [`LEVELS`].
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Bound {
+    pub low: f64,
+    pub high: f64,
+}
+
 /// The distribution of a quantity over a run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Series {

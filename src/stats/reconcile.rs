@@ -59,6 +59,8 @@ pub struct Compared {
     pub client_count: u64,
     pub server_count: u64,
     pub client_mean_s: Option<f64>,
+    /// If the client's figure is a range, of which `client_mean_s` and `levels` have the lower end.
+    pub client_high: Option<UpperEnd>,
     pub server_mean_s: Option<f64>,
     /// One for each of [`LEVELS`]; empty if the server has no histogram or the client no sample.
     pub levels: Vec<(Quantile, Bounds)>,
@@ -68,6 +70,14 @@ pub struct Compared {
     /// The client's error in this figure.
     pub measurement_error_s: f64,
     pub verdict: Verdict,
+}
+
+/// The upper end of a figure that is a range, seconds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UpperEnd {
+    pub mean_s: f64,
+    /// One for each of [`LEVELS`].
+    pub levels_s: Vec<f64>,
 }
 
 /// Bounds of a quantile of the server, seconds.
@@ -120,7 +130,8 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// The totals of the measured requests, and those of the warm-up that the server's metrics cover.
+    /// The totals of the measured requests, and of the others that the server's metrics cover: those of the warm-up and of a
+    /// witness.
     pub(crate) fn compute(parts: &[&RunSamples]) -> Totals {
         let requests = || parts.iter().flat_map(|samples| &samples.requests);
         let ok = || requests().filter(|sample| sample.ok);
@@ -142,22 +153,8 @@ impl Totals {
     }
 }
 
-impl Totals {
-    /// Adds the requests of a witness, which the server cannot distinguish from the others.
-    pub(crate) fn with_witness(mut self, witness: &RunSamples) -> Totals {
-        let more = Totals::compute(&[witness]);
-        let sum = |a: Option<u64>, b: Option<u64>| a.zip(b).map(|(a, b)| a + b);
-        self.ok += more.ok;
-        self.others += more.others;
-        self.input_tokens = sum(self.input_tokens, more.input_tokens);
-        self.output_tokens = sum(self.output_tokens, more.output_tokens);
-        self.cached_tokens += more.cached_tokens;
-        self
-    }
-}
-
 /// The client's side of the comparison. The server's metrics cover every request from the first one of the warm-up to the
-/// end of the run, so these series and totals do, too.
+/// end of the run, and those of a witness, so these series and totals do, too.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientSide<'a> {
     pub series: &'a AllSeries,
@@ -179,16 +176,16 @@ pub fn compare(s: ClientSide<'_>, window: &Window) -> Reconciliation {
     let histogram = |quantity| window.histograms.get(&quantity);
     let gauge = |quantity| window.gauges.get(&quantity).copied();
     let times = [
-        (Quantity::Ttft, Figure::Ttft, &s.series.service_ttft_s),
-        (Quantity::Itl, Figure::Itl, &s.series.itl_s),
-        (Quantity::Tpot, Figure::Tpot, &s.series.tpot_s),
-        (Quantity::Latency, Figure::Latency, &s.series.service_latency_s),
+        (Quantity::Ttft, Figure::Ttft, &s.series.service_ttft_s, None),
+        (Quantity::Itl, Figure::Itl, &s.series.itl_s, None),
+        (Quantity::Tpot, Figure::Tpot, s.series.tpot_ends().0, s.series.tpot_range.as_ref().map(|range| &range.high_s)),
+        (Quantity::Latency, Figure::Latency, &s.series.service_latency_s, None),
     ];
-    let skew_s = skew_s(s, window);
     let mut compared: Vec<Compared> = times
         .into_iter()
-        .filter_map(|(quantity, name, series)| {
-            Some(compare_time((s, skew_s), quantity, name, series, histogram(quantity)?))
+        .filter_map(|(quantity, name, series, high)| {
+            let skew = skew(s, window, quantity);
+            Some(compare_time((s, skew), quantity, name, (series, high), histogram(quantity)?))
         })
         .collect();
     compared.extend(time_per_token(s, window));
@@ -263,24 +260,50 @@ fn frontend_time(of: &Reconciliation) -> Option<Finding> {
     is_large.then(|| Finding::FrontendTime { server: of.server.to_string(), by_ns: (frontend_s * 1e9) as u64, share })
 }
 
-/// By how much longer the frontend and the network held the first token than the last one, per gap between tokens, seconds;
-/// negative if shorter. It shortens the client's gaps, and is known if the server measures both TTFT and latency.
-fn skew_s(s: ClientSide<'_>, window: &Window) -> f64 {
+/// By how much the frontend and the network may have made the client's figure shorter and longer, seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Skew {
+    shorter_s: f64,
+    longer_s: f64,
+}
+
+/// The effect of the frontend and the network on the times between tokens. It is known if the server measures both TTFT and
+/// latency: the client's means are longer by what the first and the last token were held up.
+///
+/// - All gaps together are shorter by the difference of the two, which gives the mean ITL exactly.
+/// - TPOT is a mean over requests of different lengths. The hold-up of the first token shortens it, that of the last one
+///   lengthens it, each by at most as much as if all of it were in the shortest answers.
+fn skew(s: ClientSide<'_>, window: &Window, quantity: Quantity) -> Skew {
     let outside = |quantity, series: &Series| {
-        let delta = window.histograms.get(&quantity).filter(|delta| is_comparable(s, &delta.value))?;
-        Some(series.mean? - delta.value.mean()?).filter(|_| delta.meaning == Meaning::WithinClient)
+        let delta = window.histograms.get(&quantity).filter(|delta| delta.meaning == Meaning::WithinClient)?;
+        let is_comparable = is_comparable(s, &delta.value) || (s.streamed && s.choices > 1);
+        Some(series.mean? - delta.value.mean()?).filter(|_| is_comparable)
     };
     let first = outside(Quantity::Ttft, &s.series.service_ttft_s);
     let last = outside(Quantity::Latency, &s.series.service_latency_s);
-    let gaps = s.series.output_tokens.mean.map_or(1.0, |tokens| (tokens - 1.0).max(1.0));
-    first.zip(last).map_or(0.0, |(first, last)| (first - last) / gaps)
+    let Some((first, last)) = first.zip(last) else { return Skew::default() };
+    let tokens = |all: Option<f64>| (all.unwrap_or(0.0) / s.choices.max(1) as f64 - 1.0).max(1.0);
+    match quantity {
+        Quantity::Itl => {
+            let by_s = (first - last) / tokens(s.series.output_tokens.mean);
+            Skew { shorter_s: by_s.max(0.0), longer_s: (-by_s).max(0.0) }
+        }
+        Quantity::Tpot => {
+            // The server's mean TTFT is that of all choices, the client's that of the first.
+            let first = if s.choices > 1 { first.max(last) } else { first };
+            let least = tokens(s.series.output_tokens.min);
+            Skew { shorter_s: first.max(0.0) / least, longer_s: last.max(0.0) / least }
+        }
+        _ => Skew::default(),
+    }
 }
 
+/// `high`: the upper end, if the client's figure is a range.
 fn compare_time(
-    (s, skew_s): (ClientSide<'_>, f64),
+    (s, skew): (ClientSide<'_>, Skew),
     quantity: Quantity,
     name: Figure,
-    series: &Series,
+    (series, high): (&Series, Option<&Series>),
     delta: &Delta<Histogram>,
 ) -> Compared {
     let histogram = &delta.value;
@@ -291,13 +314,14 @@ fn compare_time(
         client_count: series.count as u64,
         server_count: histogram.count(),
         client_mean_s: series.mean,
+        client_high: high.and_then(upper_end),
         server_mean_s: histogram.mean(),
         levels: LEVELS.into_iter().filter_map(at).collect(),
         frontend_s: None,
         measurement_error_s: s.tolerance.measurement_error_s,
         verdict: Verdict::Consistent,
     };
-    compared.verdict = judge((s, skew_s), quantity, &compared, delta.meaning);
+    compared.verdict = judge((s, skew), quantity, &compared, delta.meaning);
     if delta.meaning == Meaning::WithinClient && !matches!(compared.verdict, Verdict::NotJudged(_)) {
         let difference = compared.client_mean_s.zip(compared.server_mean_s).map(|(client, server)| client - server);
         compared.frontend_s = difference.filter(|difference| *difference >= 0.0);
@@ -305,21 +329,26 @@ fn compare_time(
     compared
 }
 
-fn judge((s, skew_s): (ClientSide<'_>, f64), quantity: Quantity, c: &Compared, meaning: Meaning) -> Verdict {
+fn upper_end(high: &Series) -> Option<UpperEnd> {
+    let levels_s = LEVELS.into_iter().map(|level| high.value(level)).collect::<Option<Vec<f64>>>()?;
+    Some(UpperEnd { mean_s: high.mean?, levels_s })
+}
+
+fn judge((s, skew): (ClientSide<'_>, Skew), quantity: Quantity, c: &Compared, meaning: Meaning) -> Verdict {
     if let Some(why) = not_judged(s, quantity, c, meaning) {
         return Verdict::NotJudged(why);
     }
     // The server's interval is part of the client's, so there is no limit above: the rest is the frontend and the network.
     let within = meaning == Meaning::WithinClient;
     let jitter_s = if within { 0.0 } else { JITTER_S };
-    let skew_s = if within { 0.0 } else { skew_s };
-    let below = c.measurement_error_s + jitter_s + skew_s.max(0.0);
-    let above = c.measurement_error_s + jitter_s + (-skew_s).max(0.0);
+    let below = c.measurement_error_s + jitter_s + skew.shorter_s;
+    let above = c.measurement_error_s + jitter_s + skew.longer_s;
     let mean = match (c.client_mean_s, c.server_mean_s) {
         (Some(client), Some(server)) => {
             let part = if within { 0.0 } else { PER_TOKEN_SLACK * server };
             let high = (!within).then_some(server + above + part);
-            beyond(client, client, server - below - part, high)
+            let client_high = c.client_high.as_ref().map_or(client, |high| high.mean_s);
+            beyond(client, client_high, server - below - part, high)
         }
         _ => 0.0,
     };
@@ -328,14 +357,16 @@ fn judge((s, skew_s): (ClientSide<'_>, f64), quantity: Quantity, c: &Compared, m
     let merged = quantity == Quantity::Itl && s.client.coalesced_events.unwrap_or(0.0) > COALESCED;
     // Per choice here and there, but a request has one value for all of its choices here.
     let only_mean = merged || (quantity == Quantity::Tpot && s.choices > 1);
-    let levels = LEVELS.iter().zip(&c.levels).filter(|_| !only_mean).map(|(level, (client, server))| {
-        let (low, high) = client.interval.map_or((None, None), |interval| (interval.low, interval.high));
-        let (low, high) = (low.unwrap_or(client.value), high.unwrap_or(client.value));
-        let reach = |edge: f64| edge * (1.0 + slack) + above;
-        // A longer tail here is what frontends and networks add now and then.
-        let limited = !within && *level <= 500;
-        beyond(low, high, server.low * (1.0 - slack) - below, server.high.filter(|_| limited).map(reach))
-    });
+    let levels =
+        LEVELS.iter().zip(&c.levels).enumerate().filter(|_| !only_mean).map(|(row, (level, (client, server)))| {
+            let (low, high) = client.interval.map_or((None, None), |interval| (interval.low, interval.high));
+            let (low, high) = (low.unwrap_or(client.value), high.unwrap_or(client.value));
+            let high = c.client_high.as_ref().map_or(high, |end| high.max(end.levels_s[row]));
+            let reach = |edge: f64| edge * (1.0 + slack) + above;
+            // A longer tail here is what frontends and networks add now and then.
+            let limited = !within && *level <= 500;
+            beyond(low, high, server.low * (1.0 - slack) - below, server.high.filter(|_| limited).map(reach))
+        });
     let by_s = levels.fold(mean, |most: f64, by| if by.abs() > most.abs() { by } else { most });
     if by_s == 0.0 { Verdict::Consistent } else { Verdict::Apart { by_s } }
 }
@@ -403,6 +434,7 @@ fn time_per_token(s: ClientSide<'_>, window: &Window) -> Option<Compared> {
         client_count: series.count as u64,
         server_count: tokens.value.round() as u64,
         client_mean_s: series.mean,
+        client_high: s.series.tpot_range.as_ref().and_then(|range| upper_end(&range.high_s)),
         server_mean_s: (tokens.value > 0.0).then(|| seconds.value / tokens.value),
         levels: Vec::new(),
         frontend_s: None,
@@ -483,6 +515,46 @@ mod tests {
         assert_eq!(put(Quantity::CacheHits, 60.0), Some(0.6));
         assert_eq!(put(Quantity::CacheQueries, 80.0), Some(0.75));
         assert_eq!(put(Quantity::CacheHits, 0.0), Some(0.0));
+    }
+
+    #[test]
+    fn held_up_first_tokens_shorten_the_time_per_token_of_short_answers_the_most() {
+        let mut window = Window::default();
+        let mut put = |quantity, mean_s: f64| {
+            let value = Histogram { buckets: vec![(f64::INFINITY, 10)], sum: Some(10.0 * mean_s) };
+            let delta = Delta { name: "any", meaning: Meaning::WithinClient, value };
+            window.histograms.insert(quantity, delta);
+        };
+        // The first token was held up for 15 ms, the last one for 10 ms.
+        put(Quantity::Ttft, 0.085);
+        put(Quantity::Latency, 0.290);
+        let of = |value: f64| Series::from_values(std::iter::repeat_n(value, 10));
+        let tokens = Series::from_values([3.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0].into_iter());
+        let series = AllSeries {
+            service_ttft_s: of(0.1),
+            service_latency_s: of(0.3),
+            output_tokens: tokens,
+            ..AllSeries::default()
+        };
+        let (client, totals) = (Client::default(), Totals::default());
+        let side = ClientSide {
+            series: &series,
+            client: &client,
+            tolerance: Tolerance { measurement_error_s: 0.0 },
+            totals: &totals,
+            killed: false,
+            with_witness: false,
+            streamed: true,
+            choices: 1,
+        };
+        let near = |skew: Skew, shorter_s: f64, longer_s: f64| {
+            let differences = [skew.shorter_s - shorter_s, skew.longer_s - longer_s];
+            assert!(differences.iter().all(|by| by.abs() < 1e-12), "{skew:?}");
+        };
+        near(skew(side, &window, Quantity::Itl), 0.005 / 7.4, 0.0);
+        near(skew(side, &window, Quantity::Tpot), 0.015 / 2.0, 0.010 / 2.0);
+        assert_eq!(skew(side, &window, Quantity::Latency), Skew::default());
+        assert_eq!(skew(ClientSide { streamed: false, ..side }, &window, Quantity::Tpot), Skew::default());
     }
 
     #[test]

@@ -1,14 +1,15 @@
-//! One pass over the stored requests: what the analyses need of each.
+//! One pass over the stored requests: what the analyses need of each. The gaps between output events, of which there are
+//! as many as tokens, are not kept: [`super::gap_sets`] reads them again.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use super::failure_texts::FailureTexts;
 use super::metric;
 use crate::finding::Oddity;
-use crate::record::arrivals::decode_early;
-use crate::record::{Block, Failure, Finish, Outcome, RequestRecord, ServerTimes};
+use crate::record::arrivals::{Gap, Gaps};
+use crate::record::delivery::Tpot;
+use crate::record::{Block, Failure, Finish, NetworkTimes, Outcome, RequestRecord, ServerTimes};
 
 /// The figures of one request. Lengths of time are nanoseconds.
 #[derive(Clone, Debug, Default)]
@@ -30,9 +31,9 @@ pub struct Sample {
     pub latency: u64,
     pub service_latency: Option<u64>,
     pub tpot: Option<f64>,
-    /// The range that contains it, and the number of intervals that it is a mean of; see [`crate::record::delivery`].
+    /// The range that contains it, and the numbers of intervals that its ends are means of; see [`crate::record::delivery`].
     pub tpot_range: Option<(f64, f64)>,
-    pub tpot_intervals: f64,
+    pub tpot_intervals: (f64, f64),
     pub package_latency: Option<f64>,
     pub input_tokens: Option<u32>,
     pub output_tokens: Option<u32>,
@@ -53,37 +54,28 @@ pub struct Sample {
     pub gaps: u32,
     /// From the first to the last byte of the request that the kernel accepted.
     pub write_ns: u64,
-    /// By how much the first and the last output event may have arrived earlier than recorded; see
-    /// [`super::measurement_error`].
+    /// By how much the first output event may have arrived earlier than recorded; see [`super::measurement_error`].
     pub early_first_ns: u32,
-    pub early_last_ns: u32,
+    /// The same of the first and the last counted token, of several choices the largest of each.
+    pub early_span_ns: (u32, u32),
     /// The same of the end.
     pub early_end_ns: u32,
     /// These three are known.
     pub bounded: bool,
-    /// Index of its first gap in [`RunSamples::gaps`].
-    pub(super) gap_start: usize,
-    pub(super) gap_count: usize,
-}
-
-/// A gap between two arrivals.
-#[derive(Clone, Copy, Debug)]
-pub struct Gap {
-    /// The arrival that ends it, tick nanoseconds.
-    pub at: u64,
-    pub ns: u64,
-    /// By how much the arrivals that begin and end it may have been earlier than recorded; see
-    /// [`super::measurement_error`].
-    pub early_begin_ns: u32,
-    pub early_end_ns: u32,
+    pub network: NetworkTimes,
+    /// Its number among the succeeded requests of its phase, in the order in which they are stored.
+    pub place: u64,
 }
 
 impl Sample {
-    /// Send lag without the time for connecting and, if an open loop has a cap, without the wait for a free slot.
+    /// Send lag without the time for connecting and, if an open loop has a cap, without the wait for a free slot: until the
+    /// end of the slot's previous request, or all of it for the first request of a slot.
     pub fn own_send_lag(&self, capped_schedule: bool) -> Option<u64> {
+        let send_lag = self.send_lag?;
         let slot_wait = self.pick_lag.unwrap_or(0).saturating_sub(self.body_wait.unwrap_or(0));
-        let waited = if capped_schedule { slot_wait } else { 0 };
-        Some(self.send_lag?.saturating_sub(self.connect.unwrap_or(0) + waited))
+        let until_free = self.turnaround.map_or(slot_wait, |turnaround| send_lag.saturating_sub(turnaround));
+        let waited = if capped_schedule { slot_wait.min(until_free) } else { 0 };
+        Some(send_lag.saturating_sub(self.connect.unwrap_or(0) + waited))
     }
 }
 
@@ -91,7 +83,8 @@ impl Sample {
 #[derive(Debug, Default)]
 pub struct RunSamples {
     pub requests: Vec<Sample>,
-    gaps: Vec<Gap>,
+    /// Those of the last request.
+    pub(super) last_gaps: Gaps,
     pub ok: u64,
     pub unfinished: u64,
     pub failures: BTreeMap<Failure, FailureTexts>,
@@ -120,37 +113,31 @@ impl RunSamples {
     /// Adds all records of a block.
     pub fn add(&mut self, block: &Block) {
         for record in &block.records {
+            let place = self.ok;
             self.count(record, block);
-            let gap_start = self.gaps.len();
-            let arrivals = record.arrivals.slice(&block.arrivals);
-            let choices = record.choices.slice(&block.bytes);
-            let early = early_ns(record, block);
+            let (arrivals, choices) = (record.arrivals.slice(&block.arrivals), record.choices.slice(&block.bytes));
+            let mut last_gaps = std::mem::take(&mut self.last_gaps);
+            last_gaps.read(arrivals, choices, record.early.slice(&block.bytes));
+            let early = &last_gaps.early_ns;
             let tpot = record.tpot(block);
-            if record.outcome == Outcome::Ok {
-                let gap = |pair: (usize, usize)| Gap {
-                    at: arrivals[pair.1].0,
-                    ns: metric::gap_ns(arrivals, pair),
-                    early_begin_ns: early[pair.0],
-                    early_end_ns: early[pair.1],
-                };
-                self.gaps.extend(metric::consecutive(arrivals, choices).map(gap));
-                self.timings.extend(RequestTimings::from_record(record, tpot.map(|tpot| tpot.ns)));
+            let exact_ns = tpot.filter(|tpot| tpot.low_ns >= tpot.high_ns).map(|tpot| tpot.ns);
+            let is_ok = record.outcome == Outcome::Ok;
+            if is_ok {
+                self.timings.extend(RequestTimings::from_record(record, exact_ns));
             }
-            let gaps = gap_start..self.gaps.len();
-            let sample = sample(record, &self.gaps[gaps.clone()], gaps);
+            let sample = sample(record, if is_ok { &last_gaps.gaps } else { &[] });
             self.requests.push(Sample {
                 tpot: tpot.map(|tpot| tpot.ns),
                 tpot_range: tpot.map(|tpot| (tpot.low_ns, tpot.high_ns)),
-                tpot_intervals: tpot.map_or(0.0, |tpot| tpot.intervals),
+                tpot_intervals: tpot.map_or((0.0, 0.0), |tpot| (tpot.intervals, tpot.high_intervals)),
                 early_first_ns: early.first().copied().unwrap_or(0),
-                early_last_ns: match tpot.filter(|tpot| tpot.ends_silent) {
-                    Some(_) => record.last_token_early_ns.unwrap_or(0),
-                    None => early.last().copied().unwrap_or(0),
-                },
+                early_span_ns: early_span_ns(early, choices, record.last_token_early_ns, tpot),
                 early_end_ns: record.end_early_ns.unwrap_or(0),
                 bounded: record.end_early_ns.is_some(),
+                place,
                 ..sample
             });
+            self.last_gaps = last_gaps;
         }
     }
 
@@ -199,21 +186,6 @@ impl RunSamples {
     pub fn failed(&self) -> u64 {
         self.failures.values().map(|failure| failure.count).sum()
     }
-
-    /// The gaps of these samples in order of arrival, nanoseconds.
-    pub fn gaps_of<'a>(&self, samples: impl Iterator<Item = &'a Sample>) -> Vec<f64> {
-        let spans = samples.map(|sample| &self.gaps[sample.gap_start..][..sample.gap_count]);
-        in_time_order(spans.flatten().copied().collect()).into_iter().map(|gap| gap.ns as f64).collect()
-    }
-
-    /// Moves out all gaps, in order of arrival. They are not copied because there may be many millions.
-    pub fn take_gaps(&mut self) -> Vec<Gap> {
-        let gaps = std::mem::take(&mut self.gaps);
-        for sample in &mut self.requests {
-            (sample.gap_start, sample.gap_count) = (0, 0);
-        }
-        in_time_order(gaps)
-    }
 }
 
 /// One request's times as measured by the client and by the server, nanoseconds.
@@ -230,7 +202,8 @@ pub struct RequestTimings {
 }
 
 impl RequestTimings {
-    /// `None` unless the response was streamed and contained times of the server. `tpot_ns` is the client's time per token.
+    /// `None` unless the response was streamed and contained times of the server. `tpot_ns` is the client's time per token,
+    /// unless it is a range.
     pub fn from_record(record: &RequestRecord, tpot_ns: Option<f64>) -> Option<RequestTimings> {
         let times: ServerTimes = record.server_times.filter(|_| record.streamed)?;
         let there = times.prefill_ns.map(|prefill| prefill.saturating_add(times.queue_ns.unwrap_or(0)) as f64);
@@ -247,19 +220,23 @@ impl RequestTimings {
     }
 }
 
-/// By how much each arrival may have been earlier than recorded.
-fn early_ns(record: &RequestRecord, block: &Block) -> Vec<u32> {
-    let count = record.arrivals.len as usize;
-    // What cannot be read is bounded by nothing.
-    decode_early(record.early.slice(&block.bytes), count).unwrap_or_else(|| vec![u32::MAX; count])
+/// See [`Sample::early_span_ns`].
+fn early_span_ns(early: &[u32], choices: &[u8], last_token_ns: Option<u32>, tpot: Option<Tpot>) -> (u32, u32) {
+    let silent_ns = tpot.filter(|tpot| tpot.ends_silent).map(|_| last_token_ns.unwrap_or(0));
+    if choices.is_empty() {
+        let first_ns = early.first().copied().unwrap_or(0);
+        return (first_ns, silent_ns.or(early.last().copied()).unwrap_or(0));
+    }
+    let mut spans: [Option<(u32, u32)>; 256] = [None; 256];
+    for (&choice, &ns) in choices.iter().zip(early) {
+        let span = &mut spans[usize::from(choice)];
+        *span = Some((span.map_or(ns, |(first_ns, _)| first_ns), ns));
+    }
+    let spans = spans.iter().flatten();
+    spans.fold((0, silent_ns.unwrap_or(0)), |(first, last), span| (first.max(span.0), last.max(span.1)))
 }
 
-fn in_time_order(mut gaps: Vec<Gap>) -> Vec<Gap> {
-    gaps.sort_unstable_by_key(|gap| (gap.at, gap.ns));
-    gaps
-}
-
-fn sample(record: &RequestRecord, gaps: &[Gap], place: Range<usize>) -> Sample {
+fn sample(record: &RequestRecord, gaps: &[Gap]) -> Sample {
     Sample {
         index: record.index,
         conversation: record.conversation,
@@ -277,7 +254,7 @@ fn sample(record: &RequestRecord, gaps: &[Gap], place: Range<usize>) -> Sample {
         service_latency: metric::service_latency_ns(record),
         tpot: None,
         tpot_range: None,
-        tpot_intervals: 0.0,
+        tpot_intervals: (0.0, 0.0),
         package_latency: metric::package_latency_ns(record),
         input_tokens: record.input_tokens,
         output_tokens: record.output_tokens,
@@ -295,11 +272,11 @@ fn sample(record: &RequestRecord, gaps: &[Gap], place: Range<usize>) -> Sample {
         gaps: gaps.len() as u32,
         write_ns: record.write_start.zip(record.write_end).map_or(0, |(from, to)| to.ns_since(from).max(0) as u64),
         early_first_ns: 0,
-        early_last_ns: 0,
+        early_span_ns: (0, 0),
         early_end_ns: 0,
         bounded: false,
-        gap_start: place.start,
-        gap_count: place.len(),
+        network: record.network,
+        place: 0,
     }
 }
 
@@ -320,6 +297,29 @@ mod tests {
             server_times: times,
             ..RequestRecord::default()
         }
+    }
+
+    #[test]
+    fn own_send_lag_of_a_capped_schedule_begins_when_the_slot_is_free() {
+        let sample = Sample { send_lag: Some(900), pick_lag: Some(800), ..Sample::default() };
+        assert_eq!((sample.own_send_lag(false), sample.own_send_lag(true)), (Some(900), Some(100)));
+        // The slot was free 500 ns before, or before the request was due.
+        let free = |turnaround| Sample { turnaround: Some(turnaround), ..sample.clone() };
+        assert_eq!((free(500).own_send_lag(true), free(2_000).own_send_lag(true)), (Some(500), Some(900)));
+        // Part of it was for the body.
+        let waited = Sample { body_wait: Some(400), ..free(500) };
+        assert_eq!(waited.own_send_lag(true), Some(500));
+    }
+
+    #[test]
+    fn tokens_of_several_choices_have_the_largest_error_of_each_end() {
+        assert_eq!(early_span_ns(&[5, 1, 7], &[], Some(3), None), (5, 7));
+        // The choices are 0, 1, 0, 1.
+        assert_eq!(early_span_ns(&[5, 6, 7, 1], &[0, 1, 0, 1], Some(3), None), (6, 7));
+        let silent =
+            Tpot { ns: 1.0, low_ns: 1.0, high_ns: 1.0, intervals: 1.0, high_intervals: 1.0, ends_silent: true };
+        assert_eq!(early_span_ns(&[5, 1, 7], &[], Some(3), Some(silent)), (5, 3));
+        assert_eq!(early_span_ns(&[5, 6, 7, 1], &[0, 1, 0, 1], Some(9), Some(silent)), (6, 9));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The series of a run: one distribution for each quantity.
 
 use super::quantile::Series;
-use super::samples::{Gap, Sample};
+use super::samples::Sample;
 
 /// TPOT of the succeeded requests if it is a range for some of them, because they have more tokens than events; see
 /// [`crate::record::delivery`].
@@ -46,12 +46,17 @@ pub struct AllSeries {
 }
 
 impl AllSeries {
-    /// The series of succeeded requests sorted by due time and of their gaps sorted by arrival.
-    pub fn compute(ok: &[&Sample], gaps: &[Gap]) -> AllSeries {
+    /// The lower and the upper end of TPOT, which are the same if it is exact.
+    pub(crate) fn tpot_ends(&self) -> (&Series, &Series) {
+        self.tpot_range.as_ref().map_or((&self.tpot_s, &self.tpot_s), |range| (&range.low_s, &range.high_s))
+    }
+
+    /// The series of succeeded requests sorted by due time; `itl_s` is that of their gaps.
+    pub fn compute(ok: &[&Sample], itl_s: Series) -> AllSeries {
         AllSeries {
             ttft_s: Series::from_ns(ok.iter().filter_map(|s| s.ttft).map(|ns| ns as f64)),
             first_answer_s: Series::from_ns(ok.iter().filter_map(|s| s.first_answer).map(|ns| ns as f64)),
-            itl_s: Series::from_ns(gaps.iter().map(|gap| gap.ns as f64)),
+            itl_s,
             tpot_s: Series::from_ns(ok.iter().filter_map(|s| s.tpot)),
             tpot_range: TpotRange::compute(ok),
             latency_s: Series::from_ns(ok.iter().map(|s| s.latency as f64)),

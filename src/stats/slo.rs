@@ -6,8 +6,9 @@
 //! values, a failed request counts as often as a succeeded one does on average. The search for a load is judged by the
 //! same values.
 
-use super::quantile::{SAMPLES_BEYOND, Series, nearest_rank};
-use super::samples::{Gap, Sample};
+use super::gap_set::{GapFigures, count_with_failed};
+use super::quantile::{LEVELS, SAMPLES_BEYOND, Series, nearest_rank};
+use super::samples::Sample;
 use super::series::AllSeries;
 use super::throughput::Throughput;
 use crate::plan::slo::{Criterion, Figure, Quantity, Statistic};
@@ -23,8 +24,8 @@ pub(crate) struct JudgedRun<'a> {
     pub time_s: Option<f64>,
     /// The measured requests.
     pub samples: &'a [Sample],
-    /// The gaps of the succeeded ones.
-    pub gaps: &'a [Gap],
+    /// The figures of the gaps of the succeeded ones, with [`failed_share`].
+    pub gaps: &'a GapFigures,
 }
 
 /// The value of a figure by which objectives are judged.
@@ -82,24 +83,30 @@ impl JudgedRun<'_> {
             _ if series.count == 0 => JudgedValue::default(),
             Statistic::Mean => Some(f64::INFINITY).into(),
             Statistic::PerMille(per_mille) => {
-                let share = failed as f64 / ok as f64;
-                with_failures(self.values_s(quantity), per_mille, share)
+                let all = count_with_failed(series.count, failed as f64 / ok as f64);
+                let rank = nearest_rank(all, per_mille);
+                let value = match quantity {
+                    Quantity::Ttft => self.value_at(rank, |sample| sample.ttft.map(|ns| ns as f64)),
+                    Quantity::Tpot => self.value_at(rank, |sample| sample.tpot),
+                    Quantity::Latency => self.value_at(rank, |sample| Some(sample.latency as f64)),
+                    Quantity::Itl => {
+                        let level = LEVELS.iter().position(|level| level.per_mille == per_mille);
+                        level.and_then(|level| self.gaps.among_failed_s.get(level).copied())
+                    }
+                };
+                let value = value.unwrap_or(f64::INFINITY);
+                let few = value.is_finite() && per_mille < 1000 && all - rank < SAMPLES_BEYOND;
+                JudgedValue { value: Some(value), few }
             }
         }
     }
 
-    /// The values of the succeeded requests, seconds.
-    fn values_s(&self, quantity: Quantity) -> Vec<f64> {
-        let of = |value: fn(&Sample) -> Option<f64>| {
-            let ok = self.samples.iter().filter(|sample| sample.ok);
-            ok.filter_map(value).map(|ns| ns / S as f64).collect()
-        };
-        match quantity {
-            Quantity::Ttft => of(|sample| sample.ttft.map(|ns| ns as f64)),
-            Quantity::Tpot => of(|sample| sample.tpot),
-            Quantity::Latency => of(|sample| Some(sample.latency as f64)),
-            Quantity::Itl => self.gaps.iter().map(|gap| gap.ns as f64 / S as f64).collect(),
-        }
+    /// The value of this rank, from 1, among the succeeded requests, seconds; `None` beyond the last.
+    fn value_at(&self, rank: usize, value: fn(&Sample) -> Option<f64>) -> Option<f64> {
+        let ok = self.samples.iter().filter(|sample| sample.ok);
+        let mut values: Vec<f64> = ok.filter_map(value).map(|ns| ns / S as f64).collect();
+        values.sort_unstable_by(f64::total_cmp);
+        values.get(rank - 1).copied()
     }
 
     /// The values of every figure of a search.
@@ -126,13 +133,11 @@ fn of_succeeded(series: &Series, statistic: Statistic) -> JudgedValue {
     }
 }
 
-/// A percentile of `values` and of infinite ones, `share` for each of them.
-fn with_failures(mut values: Vec<f64>, per_mille: u32, share: f64) -> JudgedValue {
-    values.sort_unstable_by(f64::total_cmp);
-    let all = values.len() + (values.len() as f64 * share).round().max(1.0) as usize;
-    let rank = nearest_rank(all, per_mille);
-    let value = values.get(rank - 1).copied().unwrap_or(f64::INFINITY);
-    JudgedValue { value: Some(value), few: value.is_finite() && per_mille < 1000 && all - rank < SAMPLES_BEYOND }
+/// Failed requests for each succeeded one; `None` unless there are both.
+pub(super) fn failed_share(samples: &[Sample]) -> Option<f64> {
+    let count = |which: fn(&Sample) -> bool| samples.iter().filter(|sample| which(sample)).count();
+    let (ok, failed) = (count(|sample| sample.ok), count(|sample| sample.failed));
+    (ok > 0 && failed > 0).then(|| failed as f64 / ok as f64)
 }
 
 impl Criterion {
@@ -201,7 +206,8 @@ impl Verdict {
 mod tests {
     use super::*;
     use crate::plan::slo::{PERCENTILES, scan_all};
-    use crate::stats::quantile::LEVELS;
+    use crate::record::arrivals::Gap;
+    use crate::stats::gap_set::GapsWanted;
 
     #[test]
     fn every_supported_percentile_is_computed() {
@@ -220,9 +226,11 @@ mod tests {
         let failure = |_| Sample { failed: true, latency: 1_000_000, ..Sample::default() };
         let samples: Vec<Sample> = (0..ok).map(success).chain((0..failed).map(failure)).collect();
         let gap = Gap { at: 0, ns: 5_000_000, early_begin_ns: 0, early_end_ns: 0 };
-        let gaps = vec![gap; 2 * ok as usize];
+        let wanted = GapsWanted { failed_share: failed_share(&samples), ..GapsWanted::default() };
+        let gaps = crate::stats::gap_set::figures_of(wanted, &vec![gap; 2 * ok as usize]);
         let succeeded: Vec<&Sample> = samples.iter().filter(|sample| sample.ok).collect();
-        let (throughput, series) = (Throughput::compute(&succeeded, Some(10.0)), AllSeries::compute(&succeeded, &gaps));
+        let series = AllSeries::compute(&succeeded, gaps.series_s.clone());
+        let throughput = Throughput::compute(&succeeded, Some(10.0));
         let run =
             JudgedRun { throughput: &throughput, series: &series, time_s: Some(10.0), samples: &samples, gaps: &gaps };
         let verdict = Verdict::compute(&scan_all(criteria).unwrap(), &run);

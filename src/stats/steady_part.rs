@@ -17,22 +17,27 @@ pub struct SteadyPart {
 }
 
 impl SteadyPart {
-    /// `None` for an open loop without a cap, if the warm-up was the first wave, so that every figure is of this part, and
-    /// if no request after the first wave succeeded. `warmup` is the number of warm-up requests that were sent. The gaps
-    /// of the samples must not be taken yet.
-    pub fn compute(facts: &RunFacts, samples: &RunSamples, warmup: usize) -> Option<SteadyPart> {
+    /// The succeeded requests after the first wave. `None` for an open loop without a cap, if the warm-up was the first
+    /// wave, so that every figure is of this part, and if no request after the first wave succeeded. `warmup` is the number
+    /// of warm-up requests that were sent.
+    pub fn samples<'a>(facts: &RunFacts, samples: &'a RunSamples, warmup: usize) -> Option<Vec<&'a Sample>> {
         let first_wave = (facts.parallel? as usize).checked_sub(warmup).filter(|&requests| requests > 0)?;
         let mut by_sending: Vec<&Sample> =
             samples.requests.iter().filter(|sample| sample.write_start.is_some()).collect();
         by_sending.sort_by_key(|sample| (sample.write_start, sample.index));
         let after: Vec<&Sample> = by_sending.into_iter().skip(first_wave).filter(|sample| sample.ok).collect();
-        (!after.is_empty()).then(|| SteadyPart {
+        (!after.is_empty()).then_some(after)
+    }
+
+    /// The figures of these samples; `itl_s` is the series of their gaps.
+    pub fn compute(after: &[&Sample], itl_s: Series) -> SteadyPart {
+        SteadyPart {
             requests: after.len(),
             ttft_s: Series::from_ns(after.iter().filter_map(|s| s.ttft).map(|ns| ns as f64)),
             service_ttft_s: Series::from_ns(after.iter().filter_map(|s| s.service_ttft).map(|ns| ns as f64)),
             latency_s: Series::from_ns(after.iter().map(|s| s.latency as f64)),
             service_latency_s: Series::from_ns(after.iter().filter_map(|s| s.service_latency).map(|ns| ns as f64)),
-            itl_s: Series::from_ns(samples.gaps_of(after.iter().copied()).into_iter()),
-        })
+            itl_s,
+        }
     }
 }

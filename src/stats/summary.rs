@@ -4,13 +4,16 @@
 use super::client::{self, Client};
 use super::concurrency::Concurrency;
 use super::counts::{self, Counts, FailureCount};
+use super::gap_set::{GapFigures, GapsWanted};
+use super::gap_sets::{GapSets, Members};
 use super::measurement_error::{self, MeasurementError};
-use super::quantile::mean;
+use super::network::{self, Network};
+use super::quantile::{Series, mean};
 use super::reconcile::{self, ClientSide, Reconciliation, Totals};
-use super::samples::{Gap, RunSamples, Sample};
+use super::samples::{RunSamples, Sample};
 use super::series::AllSeries;
 use super::server_timings::{self, ServerTimings};
-use super::slo::{JudgedRun, JudgedValue, Verdict};
+use super::slo::{self as judging, JudgedRun, JudgedValue, Verdict};
 use super::speed::{self, SpeedRow};
 use super::steady_part::SteadyPart;
 use super::throughput::{Rates, SteadyThroughput, Throughput};
@@ -84,6 +87,8 @@ pub struct Summary {
     pub steady: Option<SteadyPart>,
     /// Lags and CPU time of the client itself.
     pub client: Client,
+    /// The network's part of the requests; `None` if it was not recorded.
+    pub network: Option<Network>,
     /// Bounds of the effect of the client's error on the figures.
     pub measurement_error: MeasurementError,
     /// Each request compared with the server's own times for it; `None` if the server sent none.
@@ -111,40 +116,65 @@ pub struct Summary {
 impl Summary {
     /// Runs every analysis. `workers` are the reports of the measured phase. Also returns the requests sorted by due
     /// time. The only findings in the result are those that were stored with the run.
-    pub(super) fn assemble(inputs: Inputs<'_>, workers: &[&WorkerReport]) -> (Summary, Vec<Sample>) {
-        let Inputs { run, mut samples, mut warmup, witness, server, server_use } = inputs;
+    pub(super) fn assemble<E>(
+        inputs: Inputs<'_>,
+        workers: &[&WorkerReport],
+        read_gaps: impl FnMut(&mut GapSets) -> Result<(), E>,
+    ) -> Result<(Summary, Vec<Sample>), E> {
+        let Inputs { run, mut samples, mut warmup, mut witness, server, server_use } = inputs;
         let facts = &run.facts;
         samples.sort();
         warmup.sort();
-        // Before the gaps are moved out.
+        witness.iter_mut().for_each(RunSamples::sort);
         let sent_before = warmup.requests.iter().filter(|sample| sample.write_start.is_some()).count();
-        let steady = SteadyPart::compute(facts, &samples, sent_before);
-        let gaps = samples.take_gaps();
+        let after_first_wave = SteadyPart::samples(facts, &samples, sent_before);
         let requests = &samples.requests;
         let ok: Vec<&Sample> = requests.iter().filter(|sample| sample.ok).collect();
         let span = span(requests);
         let time_s = span.map(|(from, to)| (to - from) as f64 / 1e9).filter(|&s| s > 0.0);
         let events_per_s = time_s.map_or(0.0, |s| samples.output_events as f64 / s);
 
-        let throughput = Throughput::compute(&ok, time_s);
-        let series = AllSeries::compute(&ok, &gaps);
-        let client = client::compute(facts, &samples, workers);
         let stamp = measurement_error::stamp_error(run.calibration.as_ref(), facts, events_per_s);
-        let measurement_error = measurement_error::compute(facts, stamp, run.end.as_ref(), workers, &ok, &gaps);
+        let counted = witness.as_ref().map(|witness| witness::counted(requests, witness));
+        let members = |samples: &Vec<&Sample>| Members::from_samples(samples.iter().copied());
+        let wanted = GapsWanted {
+            span: span.unwrap_or_default(),
+            margin_ns: measurement_error::gap_margin_ns(&stamp, run.end.as_ref(), &ok),
+            failed_share: judging::failed_share(requests),
+        };
+        let others: Vec<&RunSamples> = [Some(&warmup), witness.as_ref()]
+            .into_iter()
+            .flatten()
+            .filter(|part| server.is_some() && !part.requests.is_empty())
+            .collect();
+        let gaps = GapSets::new(wanted)
+            .with_steady(after_first_wave.as_ref().map(members), wanted.span)
+            .with_others((!others.is_empty()).then_some(wanted.span))
+            .with_witness(counted.as_ref().map(members), wanted.span)
+            .compute(read_gaps)?;
+        let itl_s = |figures: Option<GapFigures>| figures.unwrap_or_default().series_s;
+
+        let steady = after_first_wave.map(|samples| SteadyPart::compute(&samples, itl_s(gaps.steady)));
+        let throughput = Throughput::compute(&ok, time_s);
+        let series = AllSeries::compute(&ok, gaps.measured.series_s.clone());
+        let client = client::compute(facts, &samples, workers);
+        let measurement_error =
+            measurement_error::compute(facts, stamp, run.end.as_ref(), workers, &ok, &gaps.measured);
         let tolerance = Tolerance::compute(&client, &measurement_error.stamp);
         // Criteria that this version cannot parse were checked by the version that ran.
         let slo = slo::scan_all(&facts.slo).ok();
-        let judged = JudgedRun { throughput: &throughput, series: &series, time_s, samples: requests, gaps: &gaps };
+        let judged =
+            JudgedRun { throughput: &throughput, series: &series, time_s, samples: requests, gaps: &gaps.measured };
         let objectives = slo.clone().unwrap_or_default();
         let searched = facts.search.iter().flat_map(|plan| judged.searched(plan, &objectives)).collect();
         let slo = slo.map(|criteria| Verdict::compute(&criteria, &judged));
         let server = server.map(|window| {
-            let totals = Totals::compute(&[&samples, &warmup]);
-            let totals = witness.iter().fold(totals, |totals, witness| totals.with_witness(witness));
-            // The server's metrics cover the warm-up as well.
-            let with_warmup = (!warmup.requests.is_empty()).then(|| series_with_warmup(&ok, &gaps, &mut warmup));
+            // The server's metrics cover the warm-up and the witness as well.
+            let with_others = gaps.with_others.map(|gaps| series_with_others(&ok, &others, gaps.series_s));
+            let parts: Vec<&RunSamples> = [&samples].into_iter().chain(others.iter().copied()).collect();
+            let totals = Totals::compute(&parts);
             let side = ClientSide {
-                series: with_warmup.as_ref().unwrap_or(&series),
+                series: with_others.as_ref().unwrap_or(&series),
                 client: &client,
                 tolerance,
                 totals: &totals,
@@ -155,7 +185,9 @@ impl Summary {
             };
             reconcile::compare(side, &window)
         });
-        let witness = witness.map(|witness| witness::compare(requests, steady.as_ref(), &series, witness));
+        let witness = witness.as_ref().zip(counted.as_ref()).map(|(witness, counted)| {
+            witness::compare(steady.as_ref(), &series, witness, counted, itl_s(gaps.witness))
+        });
         let streamed = || ok.iter().filter(|sample| sample.streamed);
         let is_speed_benchmark = speed::is_speed_benchmark(&facts.dataset);
         let summary = Summary {
@@ -183,11 +215,12 @@ impl Summary {
             server,
             server_use,
             findings: run.findings.clone(),
+            network: network::compute(&samples, &series),
             series,
             client,
             measurement_error,
         };
-        (summary, samples.requests)
+        Ok((summary, samples.requests))
     }
 
     /// Whether responses are generated text: embeddings and rankings have neither TTFT nor output tokens.
@@ -256,12 +289,11 @@ fn span(samples: &[Sample]) -> Option<(u64, u64)> {
     (span.0 <= span.1).then_some(span)
 }
 
-/// The series of the succeeded requests of a warm-up and of the run. Moves the gaps of the warm-up out.
-fn series_with_warmup(ok: &[&Sample], gaps: &[Gap], warmup: &mut RunSamples) -> AllSeries {
-    let mut both_gaps = warmup.take_gaps();
-    both_gaps.extend_from_slice(gaps);
+/// The series of the succeeded requests of the run and of the warm-up and the witness; `itl_s` is that of all their gaps.
+fn series_with_others(ok: &[&Sample], others: &[&RunSamples], itl_s: Series) -> AllSeries {
+    let mut all: Vec<&Sample> = ok.to_vec();
+    all.extend(others.iter().flat_map(|part| &part.requests).filter(|sample| sample.ok));
     // Confidence intervals need time order.
-    both_gaps.sort_by_key(|gap| gap.at);
-    let both: Vec<&Sample> = warmup.requests.iter().filter(|sample| sample.ok).chain(ok.iter().copied()).collect();
-    AllSeries::compute(&both, &both_gaps)
+    all.sort_by_key(|sample| sample.due);
+    AllSeries::compute(&all, itl_s)
 }

@@ -49,26 +49,34 @@ pub enum Agreement {
     TooFew,
 }
 
-/// Compares the witness's requests with the load, whose measured requests are `load`. Of a closed loop, `steady` is
-/// compared, else `series`.
-pub fn compare(load: &[Sample], steady: Option<&SteadyPart>, series: &AllSeries, mut witness: RunSamples) -> Witness {
-    witness.sort();
+/// The requests of the witness that are compared with the load, whose measured requests are `load`.
+pub fn counted<'a>(load: &[Sample], witness: &'a RunSamples) -> Vec<&'a Sample> {
     let sent = load.iter().filter_map(|sample| sample.write_start);
     let (from, to) = (sent.clone().min().unwrap_or(u64::MAX), sent.max().unwrap_or(0));
     let ended = load.iter().map(|sample| sample.end).max().unwrap_or(0);
     let counts = |sample: &&Sample| {
         sample.ok && sample.write_start.is_some_and(|at| (from..=to).contains(&at)) && sample.end <= ended
     };
-    let counted: Vec<&Sample> = witness.requests.iter().filter(counts).collect();
+    witness.requests.iter().filter(counts).collect()
+}
+
+/// Compares requests of the witness, sorted by due time, with the load. Of a closed loop, `steady` is compared, else
+/// `series`. `counted` are the witness's requests that are compared, and `itl_s` is the series of their gaps.
+pub fn compare(
+    steady: Option<&SteadyPart>,
+    series: &AllSeries,
+    witness: &RunSamples,
+    counted: &[&Sample],
+    itl_s: Series,
+) -> Witness {
     let seconds = |ns: f64| ns / 1e9;
     let ttft: Vec<f64> = counted.iter().filter_map(|sample| sample.service_ttft).map(|ns| seconds(ns as f64)).collect();
-    let gaps: Vec<f64> = witness.gaps_of(counted.iter().copied()).into_iter().map(seconds).collect();
     let (load_ttft, load_itl, load_latency) = match steady {
         Some(steady) => (&steady.service_ttft_s, &steady.itl_s, &steady.service_latency_s),
         None => (&series.service_ttft_s, &series.itl_s, &series.service_latency_s),
     };
     let times = if load_ttft.count > 0 {
-        vec![(Figure::Ttft, load_ttft, Series::compute(&ttft)), (Figure::Itl, load_itl, Series::compute(&gaps))]
+        vec![(Figure::Ttft, load_ttft, Series::compute(&ttft)), (Figure::Itl, load_itl, itl_s)]
     } else {
         // Nothing was streamed.
         let latency = counted.iter().filter_map(|sample| sample.service_latency).map(|ns| seconds(ns as f64));

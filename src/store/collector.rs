@@ -131,6 +131,7 @@ struct CollectorState {
 impl CollectorState {
     fn run(mut self, messages: &Receiver<CollectorMessage>, empties: &Sender<Block>) -> CollectorState {
         let ticks = crossbeam_channel::tick(COMMIT_INTERVAL);
+        let seconds = crossbeam_channel::tick(Duration::from_secs(1));
         loop {
             crossbeam_channel::select! {
                 recv(messages) -> message => match message {
@@ -146,6 +147,7 @@ impl CollectorState {
                     self.commit();
                     self.meter.refresh(&self.live);
                 }
+                recv(seconds) -> _ => self.meter.end_second(&self.live),
             }
         }
         self.commit();

@@ -125,6 +125,22 @@ macro_rules! server_time {
     };
 }
 
+/// A column that holds a field of the record's `network`.
+macro_rules! network {
+    ($name:literal $sql_type:literal, $field:ident, $comment:literal) => {
+        Column::new(
+            ($name, $sql_type),
+            $comment,
+            |row| row.record.network.$field.write(),
+            Some(|row, column, record, _| {
+                record.network.$field = ColumnValue::read(row, column)?;
+                Ok(())
+            }),
+        )
+        .time(|record| &record.network.$field)
+    };
+}
+
 /// A column whose bytes are in the block's arena: `bytes!("column" "SQL type", field, "comment", value to write)`.
 macro_rules! bytes {
     ($name:literal $sql_type:literal, $field:ident, $comment:literal, $write:expr) => {
@@ -260,6 +276,13 @@ pub(crate) const REQUEST_COLUMNS: &[Column] = &[
     )
     .since(6),
     field!("body_wait_ns" "INTEGER", body_wait_ns, "wait for its body; NULL if that was built before the run").since(6),
+    network!("sent_ns" "INTEGER", sent, "the kernel handed the last byte of the request to the network device").since(7),
+    network!("acknowledged_ns" "INTEGER", acknowledged, "the acknowledgement of that byte arrived; may be delayed")
+        .since(7),
+    network!("rtt_ns" "INTEGER", rtt_ns, "smoothed TCP round-trip time at the end of the answer").since(7),
+    network!("min_rtt_ns" "INTEGER", min_rtt_ns, "minimum TCP round-trip time of the connection").since(7),
+    network!("retransmitted" "INTEGER", retransmitted, "segments that this machine sent again").since(7),
+    network!("out_of_order" "INTEGER", out_of_order, "segments that arrived out of order").since(7),
 ];
 
 impl RequestRow<'_> {

@@ -1,6 +1,7 @@
 //! Statistics while a run is in progress, for progress bars and log lines. The final tables do not use them.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use hdrhistogram::Histogram;
 
@@ -32,11 +33,38 @@ pub struct Live {
     pub itl_p99_ns: AtomicU64,
     pub latency_p50_ns: AtomicU64,
     pub latency_p99_ns: AtomicU64,
+    /// Of all measured requests that were sent, from the scheduled time to the first byte sent.
+    pub send_lag_p99_ns: AtomicU64,
+    /// Keep [`Live::recent`]; set before the first request.
+    pub keeps_recent: AtomicBool,
+    /// Quantiles of the last second.
+    pub recent: RecentCells,
     /// Messages that wait for the collector, and the highest such number so far.
     pub backlog: AtomicU64,
     pub peak_backlog: AtomicU64,
     /// The database can no longer be written; see [`super::collector::Notice::StoreFailed`].
     pub store_failed: AtomicBool,
+}
+
+/// Quantiles of the requests that ended in the last full second, nanoseconds; 0 without any.
+#[derive(Debug, Default)]
+pub struct RecentCells {
+    /// Seconds so far. Changes after the other values of a second were written.
+    number: AtomicU64,
+    ttft_ns: [AtomicU64; 2],
+    itl_ns: [AtomicU64; 2],
+    latency_ns: [AtomicU64; 2],
+    send_lag_p99_ns: AtomicU64,
+}
+
+/// The values of [`RecentCells`] at one time: p50 and p99.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recent {
+    pub number: u64,
+    pub ttft_ns: [Option<u64>; 2],
+    pub itl_ns: [Option<u64>; 2],
+    pub latency_ns: [Option<u64>; 2],
+    pub send_lag_p99_ns: Option<u64>,
 }
 
 /// Requests of the warm-up and measured requests that succeeded or failed.
@@ -69,6 +97,9 @@ pub struct Snapshot {
     pub itl_p99_ns: Option<u64>,
     pub latency_p50_ns: Option<u64>,
     pub latency_p99_ns: Option<u64>,
+    pub send_lag_p99_ns: Option<u64>,
+    /// Only if [`Live::keeps_recent`] is set.
+    pub recent: Recent,
     pub backlog: u64,
 }
 
@@ -85,7 +116,6 @@ impl Live {
 
     /// The current values.
     pub fn snapshot(&self) -> Snapshot {
-        let known = |cell: &AtomicU64| Some(cell.load(Relaxed)).filter(|&ns| ns > 0);
         let span_ns = self.last_end_ns.load(Relaxed).saturating_sub(self.first_due_ns.load(Relaxed));
         // Before the count of those that ended, so that it never exceeds that.
         let warmup_ok = self.warmup_ok.load(Relaxed);
@@ -106,7 +136,26 @@ impl Live {
             itl_p99_ns: known(&self.itl_p99_ns),
             latency_p50_ns: known(&self.latency_p50_ns),
             latency_p99_ns: known(&self.latency_p99_ns),
+            send_lag_p99_ns: known(&self.send_lag_p99_ns),
+            recent: self.recent.read(),
             backlog: self.backlog.load(Relaxed),
+        }
+    }
+}
+
+fn known(cell: &AtomicU64) -> Option<u64> {
+    Some(cell.load(Relaxed)).filter(|&ns| ns > 0)
+}
+
+impl RecentCells {
+    fn read(&self) -> Recent {
+        let pair = |cells: &[AtomicU64; 2]| cells.each_ref().map(known);
+        Recent {
+            number: self.number.load(Acquire),
+            ttft_ns: pair(&self.ttft_ns),
+            itl_ns: pair(&self.itl_ns),
+            latency_ns: pair(&self.latency_ns),
+            send_lag_p99_ns: known(&self.send_lag_p99_ns),
         }
     }
 }
@@ -121,22 +170,67 @@ impl Snapshot {
     pub fn output_tokens_per_s(&self) -> Option<f64> {
         (self.elapsed_s > 0.0).then(|| self.output_tokens as f64 / self.elapsed_s)
     }
+
+    /// Input tokens per second so far; `None` before the first.
+    pub fn input_tokens_per_s(&self) -> Option<f64> {
+        (self.elapsed_s > 0.0).then(|| self.input_tokens as f64 / self.elapsed_s)
+    }
 }
 
 /// The histograms from which the collector computes the quantiles of [`Live`].
+#[derive(Default)]
 pub(crate) struct Meter {
+    all: Histograms,
+    /// Of the current second, if anyone reads them.
+    recent: Option<Histograms>,
+}
+
+struct Histograms {
     ttft_ns: Histogram<u64>,
     itl_ns: Histogram<u64>,
     latency_ns: Histogram<u64>,
+    send_lag_ns: Histogram<u64>,
 }
 
-impl Default for Meter {
+impl Default for Histograms {
     fn default() -> Self {
         // From 1 us to 1 h with two digits: 20 KiB each, and a quantile takes microseconds.
         let histogram =
             || Histogram::new_with_bounds(1_000, 3_600_000_000_000, 2).expect("the bounds are valid constants");
-        Meter { ttft_ns: histogram(), itl_ns: histogram(), latency_ns: histogram() }
+        Histograms { ttft_ns: histogram(), itl_ns: histogram(), latency_ns: histogram(), send_lag_ns: histogram() }
     }
+}
+
+impl Histograms {
+    /// TTFT and ITL are those of streamed responses, as in the tables.
+    fn count_success(&mut self, record: &RequestRecord, block: &Block) {
+        let since_due = |instant: Tick| instant.ns_since(record.due).max(0) as u64;
+        self.latency_ns.saturating_record(since_due(record.end));
+        if let Some(first) = record.first_token.filter(|_| record.streamed) {
+            self.ttft_ns.saturating_record(since_due(first));
+        }
+        let arrivals = record.arrivals.slice(&block.arrivals);
+        for (before, place) in consecutive(arrivals, record.choices.slice(&block.bytes)) {
+            self.itl_ns.saturating_record(arrivals[place].ns_since(arrivals[before]).max(0) as u64);
+        }
+    }
+
+    fn count_send_lag(&mut self, record: &RequestRecord) {
+        if let Some(sent) = record.write_start {
+            self.send_lag_ns.saturating_record(sent.ns_since(record.due).max(0) as u64);
+        }
+    }
+
+    fn clear(&mut self) {
+        [&mut self.ttft_ns, &mut self.itl_ns, &mut self.latency_ns, &mut self.send_lag_ns]
+            .into_iter()
+            .for_each(Histogram::reset);
+    }
+}
+
+/// A quantile of a histogram; 0 without samples.
+fn quantile_or_0(histogram: &Histogram<u64>, quantile: f64) -> u64 {
+    if histogram.is_empty() { 0 } else { histogram.value_at_quantile(quantile).max(1) }
 }
 
 impl Meter {
@@ -152,11 +246,17 @@ impl Meter {
             }
             Phase::Measured => {}
         }
-        match record.outcome {
-            Outcome::Ok => {
-                live.ok.fetch_add(1, Relaxed);
-                self.count_success(record, block);
+        if self.recent.is_none() && live.keeps_recent.load(Relaxed) {
+            self.recent = Some(Histograms::default());
+        }
+        for histograms in std::iter::once(&mut self.all).chain(&mut self.recent) {
+            histograms.count_send_lag(record);
+            if record.outcome == Outcome::Ok {
+                histograms.count_success(record, block);
             }
+        }
+        match record.outcome {
+            Outcome::Ok => drop(live.ok.fetch_add(1, Relaxed)),
             Outcome::Failed(_) => drop(live.failed.fetch_add(1, Relaxed)),
             Outcome::Unfinished => drop(live.unfinished.fetch_add(1, Relaxed)),
         }
@@ -173,29 +273,33 @@ impl Meter {
         live.done.fetch_add(1, Relaxed);
     }
 
-    /// TTFT and ITL are those of streamed responses, as in the tables.
-    fn count_success(&mut self, record: &RequestRecord, block: &Block) {
-        let since_due = |instant: Tick| instant.ns_since(record.due).max(0) as u64;
-        self.latency_ns.saturating_record(since_due(record.end));
-        if let Some(first) = record.first_token.filter(|_| record.streamed) {
-            self.ttft_ns.saturating_record(since_due(first));
-        }
-        let arrivals = record.arrivals.slice(&block.arrivals);
-        for (before, place) in consecutive(arrivals, record.choices.slice(&block.bytes)) {
-            self.itl_ns.saturating_record(arrivals[place].ns_since(arrivals[before]).max(0) as u64);
-        }
-    }
-
     /// Writes the current quantiles into `live`.
     pub(crate) fn refresh(&self, live: &Live) {
         let publish = |histogram: &Histogram<u64>, p50: &AtomicU64, p99: &AtomicU64| {
-            if !histogram.is_empty() {
-                p50.store(histogram.value_at_quantile(0.5).max(1), Relaxed);
-                p99.store(histogram.value_at_quantile(0.99).max(1), Relaxed);
-            }
+            p50.store(quantile_or_0(histogram, 0.5), Relaxed);
+            p99.store(quantile_or_0(histogram, 0.99), Relaxed);
         };
-        publish(&self.ttft_ns, &live.ttft_p50_ns, &live.ttft_p99_ns);
-        publish(&self.itl_ns, &live.itl_p50_ns, &live.itl_p99_ns);
-        publish(&self.latency_ns, &live.latency_p50_ns, &live.latency_p99_ns);
+        publish(&self.all.ttft_ns, &live.ttft_p50_ns, &live.ttft_p99_ns);
+        publish(&self.all.itl_ns, &live.itl_p50_ns, &live.itl_p99_ns);
+        publish(&self.all.latency_ns, &live.latency_p50_ns, &live.latency_p99_ns);
+        live.send_lag_p99_ns.store(quantile_or_0(&self.all.send_lag_ns, 0.99), Relaxed);
+    }
+
+    /// Ends a second: writes its quantiles into `live.recent` and begins the next one. Called once per second.
+    pub(crate) fn end_second(&mut self, live: &Live) {
+        if !live.keeps_recent.load(Relaxed) {
+            return;
+        }
+        let recent = self.recent.get_or_insert_default();
+        let publish = |histogram: &Histogram<u64>, cells: &[AtomicU64; 2]| {
+            cells[0].store(quantile_or_0(histogram, 0.5), Relaxed);
+            cells[1].store(quantile_or_0(histogram, 0.99), Relaxed);
+        };
+        publish(&recent.ttft_ns, &live.recent.ttft_ns);
+        publish(&recent.itl_ns, &live.recent.itl_ns);
+        publish(&recent.latency_ns, &live.recent.latency_ns);
+        live.recent.send_lag_p99_ns.store(quantile_or_0(&recent.send_lag_ns, 0.99), Relaxed);
+        recent.clear();
+        live.recent.number.fetch_add(1, Release);
     }
 }

@@ -10,9 +10,10 @@ use super::columns::RequestReader;
 use super::error::{StoreError, open_to_read};
 use super::foreign;
 use super::schema::{APPLICATION_ID, VERSION};
-use super::values::{ColumnValue, MAX, check_time, in_row};
+use super::values::{ColumnValue, MAX, check_time, in_row, unexpected_value};
 use crate::finding::{Finding, Severity};
 use crate::host::calibration::Calibration;
+use crate::record::arrivals::{self, Gap, Gaps};
 use crate::record::facts::{ClockPair, Refusal, RunEnd, RunFacts};
 use crate::record::{Block, Phase, ServerSample, Stall, WorkerReport};
 use crate::time::Tick;
@@ -35,6 +36,16 @@ pub struct StoredRun {
     pub findings: Vec<Finding>,
     /// Loads of its search that this machine could not offer.
     pub refusals: Vec<Refusal>,
+}
+
+/// Succeeded requests of a phase that are stored one after the other.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestPart {
+    /// The row of the first one.
+    first_id: i64,
+    /// Its number among the succeeded requests of the phase, from 0.
+    first_place: u64,
+    count: u64,
 }
 
 /// An open database.
@@ -63,6 +74,11 @@ impl Reader {
         };
         foreign::protect(&mut connection, bytes).map_err(fail)?;
         Ok(Reader { connection, path: path.to_path_buf(), version })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Everything except the requests.
@@ -101,6 +117,63 @@ impl Reader {
             take(&block);
         }
         Ok(())
+    }
+
+    /// Divides the succeeded requests of a phase, of which there are `count`, into about equal parts.
+    pub fn parts(&self, phase: Phase, count: u64, parts: u64) -> Result<Vec<RequestPart>, StoreError> {
+        let size = count.div_ceil(parts.max(1)).max(1);
+        let read = || -> rusqlite::Result<Vec<RequestPart>> {
+            let mut statement =
+                self.connection.prepare("SELECT id FROM request WHERE phase = ?1 AND outcome = 'ok' ORDER BY id")?;
+            let mut rows = statement.query([phase.name()])?;
+            let mut parts = Vec::new();
+            for place in 0..count {
+                let Some(row) = rows.next()? else { break };
+                if place % size == 0 {
+                    parts.push(RequestPart {
+                        first_id: row.get(0)?,
+                        first_place: place,
+                        count: size.min(count - place),
+                    });
+                }
+            }
+            Ok(parts)
+        };
+        read().map_err(|e| self.fail(e))
+    }
+
+    /// Calls `take` with the number of each succeeded request of this part among all of its phase, from 0, and with the
+    /// gaps between its output events.
+    pub fn each_gaps(
+        &self,
+        phase: Phase,
+        part: RequestPart,
+        mut take: impl FnMut(u64, &[Gap]),
+    ) -> Result<(), StoreError> {
+        let since = |column: &'static str, version| if self.version < version { "NULL" } else { column };
+        let sql = format!(
+            "SELECT due_ns, arrivals, {}, {} FROM request WHERE phase = ?1 AND outcome = 'ok' AND id >= ?2 ORDER BY id",
+            since("choices", 5),
+            since("early", 6)
+        );
+        let mut read = || -> rusqlite::Result<()> {
+            let mut statement = self.connection.prepare(&sql)?;
+            let mut rows = statement.query(rusqlite::params![phase.name(), part.first_id])?;
+            let (mut arrivals, mut gaps) = (Vec::new(), Gaps::default());
+            for place in part.first_place..part.first_place + part.count {
+                let Some(row) = rows.next()? else { break };
+                let bytes = |column: usize| -> rusqlite::Result<&[u8]> {
+                    Ok(row.get_ref(column)?.as_bytes_or_null()?.unwrap_or_default())
+                };
+                arrivals.clear();
+                arrivals::decode(Tick::read(row, 0)?, bytes(1)?, &mut arrivals)
+                    .ok_or_else(|| unexpected_value(1, "arrivals"))?;
+                gaps.read(&arrivals, bytes(2)?, bytes(3)?);
+                take(place, &gaps.gaps);
+            }
+            Ok(())
+        };
+        read().map_err(|e| self.fail(e))
     }
 
     /// The connection, for modules of the store with queries of their own.
@@ -181,6 +254,7 @@ impl Reader {
             receive_lag_ns: self.lag(worker, phase, "receive_lag")?,
             loop_gap_ns: self.lag(worker, phase, "loop_gap")?,
             sleep_ns: self.lag(worker, phase, "sleep")?,
+            gather_ns: self.lag(worker, phase, "gather")?,
             stalls: match row.get::<_, Option<i64>>(14)? {
                 Some(_) => Some(self.stalls(worker, phase, start)?),
                 None => None,

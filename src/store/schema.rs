@@ -12,9 +12,10 @@ use super::columns;
 /// 2: `request.conversation`, and the times that the server reports. 3: the stalls of the workers. 4: the fields of
 /// findings as JSON. 5: `request.first_answer_token_ns`, `request.open_after_end_ns`, `request.oddities`, `request.choices`.
 /// 6: `request.body_wait_ns`, `request.last_shared`, `request.silent_arrivals`, `request.silent_kinds`, `request.tool_calls`, `request.other_choices`, `request.early`, `request.last_token_early_ns`, `request.end_early_ns`; before, `text` and `reasoning` held all choices with U+001E between
-/// them. Files of earlier versions are read as well; they lack these columns and tables, and their findings
+/// them. 7: `request.sent_ns`, `request.acknowledged_ns`, `request.rtt_ns`, `request.min_rtt_ns`, `request.retransmitted`,
+/// `request.out_of_order`. Files of earlier versions are read as well; they lack these columns and tables, and their findings
 /// are shown as text.
-pub(crate) const VERSION: i64 = 6;
+pub(crate) const VERSION: i64 = 7;
 
 /// Identifies the file as a ringmark database in its header: "RMRK".
 pub(crate) const APPLICATION_ID: i64 = 0x524d_524b;
@@ -48,7 +49,8 @@ CREATE TABLE worker (
 -- Times in which a worker did not poll its sockets for longer than 2 ms.
 CREATE TABLE stall (worker INTEGER NOT NULL, phase TEXT NOT NULL, begin_ns INTEGER NOT NULL, end_ns INTEGER NOT NULL);
 
--- Histograms of the client's own error: kind is receive_lag, loop_gap (poll gaps) or sleep (poll gaps while idle).
+-- Histograms of the client's own error: kind is receive_lag, loop_gap (poll gaps), sleep (poll gaps while idle), or
+-- gather (for how long the events of a wait could gather).
 CREATE TABLE lag (
   worker INTEGER NOT NULL, phase TEXT NOT NULL, kind TEXT NOT NULL, low_ns INTEGER NOT NULL, count INTEGER NOT NULL
 );

@@ -63,6 +63,9 @@ pub struct Writer {
 /// length that happens once in forty million runs, and its only effect is a wrong stored prompt.
 type BodyKey = (u64, usize);
 
+/// Bodies that are remembered, so that equal ones are stored once. After so many different ones, equal ones are rare.
+const MAX_KNOWN_BODIES: usize = 1 << 20;
+
 impl Writer {
     /// Creates the file, which must not exist, with all tables and what is known before the run.
     pub fn create(path: &Path, start: &RunStart) -> Result<Writer, StoreError> {
@@ -246,6 +249,9 @@ fn body_id(connection: &Connection, bodies: &mut HashMap<BodyKey, i64>, body: &[
     }
     let mut insert = connection.prepare_cached("INSERT INTO body (json) VALUES (?1)")?;
     let id = insert.insert([String::from_utf8_lossy(body)])?;
+    if bodies.len() >= MAX_KNOWN_BODIES {
+        bodies.clear();
+    }
     bodies.insert(key, id);
     Ok(id)
 }
@@ -290,7 +296,8 @@ fn add_worker(connection: &Connection, report: &WorkerReport) -> rusqlite::Resul
     }
     add_lag(connection, report.worker, report.phase, "receive_lag", &report.receive_lag_ns)?;
     add_lag(connection, report.worker, report.phase, "loop_gap", &report.loop_gap_ns)?;
-    add_lag(connection, report.worker, report.phase, "sleep", &report.sleep_ns)
+    add_lag(connection, report.worker, report.phase, "sleep", &report.sleep_ns)?;
+    add_lag(connection, report.worker, report.phase, "gather", &report.gather_ns)
 }
 
 fn add_lag(

@@ -11,6 +11,7 @@ use super::plugin_process::{self, Call, Feed};
 use super::progress::StepProgress;
 use super::recipe::Recipe;
 use super::rng::{self, Purpose};
+use super::stream::Place;
 use crate::api::program::{ProgramApi, body_of, question};
 use crate::api::request_body::{self, Body, Options};
 use crate::api::sampling_params::MaxTokens;
@@ -33,11 +34,11 @@ pub fn bodies(
     build(program, count, prompt, &|| progress.add(1))
 }
 
-/// The bodies of requests with these indices; see [`bodies`].
-pub fn some_bodies(program: ProgramApi, recipe: &Recipe, items: &[(u64, Item)]) -> Result<Vec<Body>, WorkloadError> {
+/// The bodies of requests with these places; see [`bodies`].
+pub fn some_bodies(program: ProgramApi, recipe: &Recipe, items: &[(Place, Item)]) -> Result<Vec<Body>, WorkloadError> {
     let prompt = |place: usize| {
-        let (index, item) = &items[place];
-        asked(recipe, item, *index)
+        let (place, item) = &items[place];
+        asked(recipe, item, place.number)
     };
     build(program, items.len(), prompt, &|| ())
 }

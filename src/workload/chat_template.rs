@@ -1,13 +1,16 @@
 //! Chat templates: the Jinja templates of models, which turn messages into one prompt.
 
-use std::fs;
+use std::error::Error as _;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, Error, ErrorKind, context};
 use serde_json::{Map, Value, json};
+
+use super::template_watch::Running;
+use crate::files::read_value_text;
 
 const NAME: &str = "chat";
 /// The date that templates get, fixed so that token counts do not depend on the day of the run.
@@ -24,6 +27,8 @@ pub struct ChatTemplate {
     environment: Environment<'static>,
     /// `bos_token`, `eos_token` and the like, by name.
     special: Map<String, Value>,
+    /// Where the template is from; empty if it was not read from a folder.
+    folder: PathBuf,
 }
 
 impl ChatTemplate {
@@ -31,14 +36,16 @@ impl ChatTemplate {
     /// `tokenizer_config.json`. `None` if there is none.
     pub fn beside(folder: &Path) -> Result<Option<ChatTemplate>, String> {
         let config = read_json(&folder.join("tokenizer_config.json"))?.unwrap_or_default();
-        let source = match fs::read_to_string(folder.join("chat_template.jinja")) {
-            Ok(text) => Some(text),
-            Err(_) => match read_json(&folder.join("chat_template.json"))? {
+        let source = match read_text(&folder.join("chat_template.jinja"))? {
+            Some(text) => Some(text),
+            None => match read_json(&folder.join("chat_template.json"))? {
                 Some(file) => template_of(&file),
                 None => template_of(&config),
             },
         };
-        source.map(|source| ChatTemplate::compile(&source, special_tokens(&config))).transpose()
+        let Some(source) = source else { return Ok(None) };
+        let template = ChatTemplate::compile(&source, special_tokens(&config))?;
+        Ok(Some(ChatTemplate { folder: folder.to_path_buf(), ..template }))
     }
 
     /// Compiles a template.
@@ -56,16 +63,23 @@ impl ChatTemplate {
         environment
             .add_template_owned(NAME, source.to_string())
             .map_err(|error| format!("has a chat template that cannot be read: {error}"))?;
-        Ok(ChatTemplate { environment, special })
+        Ok(ChatTemplate { environment, special, folder: PathBuf::new() })
     }
 
     /// The prompt for these messages, followed by the generation prompt.
     pub fn render(&self, messages: &[Value]) -> Result<String, String> {
-        self.render_once(messages).or_else(|first| {
-            // Templates of text models accept only text; images are counted elsewhere.
-            let texts: Vec<Value> = messages.iter().map(text_only).collect();
-            self.render_once(&texts).map_err(|_| format!("the chat template rejects the messages: {first}"))
-        })
+        let first = match self.render_once(messages) {
+            Ok(prompt) => return Ok(prompt),
+            Err(error) => error,
+        };
+        let error = format!("the chat template rejects the messages: {first}");
+        // Templates of text models accept only text; images are counted elsewhere. A template without end has none with
+        // texts either.
+        let texts: Vec<Value> = messages.iter().map(text_only).collect();
+        if is_out_of_fuel(&first) || texts == messages {
+            return Err(error);
+        }
+        self.render_once(&texts).map_err(|_| error)
     }
 
     fn render_once(&self, messages: &[Value]) -> Result<String, Error> {
@@ -73,6 +87,7 @@ impl ChatTemplate {
         let messages = minijinja::Value::from(Serde(messages));
         let special = minijinja::Value::from(Serde(&self.special));
         let mut prompt = LimitedText::default();
+        let _running = Running::begin(&self.folder);
         let context = context! { messages, add_generation_prompt => true, tools => (), ..special };
         let rendered = template.render_captured_to(context, &mut prompt);
         if prompt.is_full {
@@ -83,6 +98,12 @@ impl ChatTemplate {
         String::from_utf8(prompt.text)
             .map_err(|_| Error::new(ErrorKind::BadSerialization, "it writes text that is not UTF-8"))
     }
+}
+
+/// Whether the instructions ran out, here or in what the template includes or calls.
+fn is_out_of_fuel(error: &Error) -> bool {
+    let cause = || error.source().and_then(|cause| cause.downcast_ref::<Error>());
+    error.kind() == ErrorKind::OutOfFuel || cause().is_some_and(is_out_of_fuel)
 }
 
 /// The text that a template writes, up to [`MAX_PROMPT_BYTES`].
@@ -117,8 +138,17 @@ fn text_only(message: &Value) -> Value {
     message
 }
 
+/// The text of a file; `None` if there is no such file.
+fn read_text(path: &Path) -> Result<Option<String>, String> {
+    match read_value_text(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(format!("has a {} that cannot be read: {error}", name(path))),
+    }
+}
+
 fn read_json(path: &Path) -> Result<Option<Value>, String> {
-    let Ok(text) = fs::read_to_string(path) else { return Ok(None) };
+    let Some(text) = read_text(path)? else { return Ok(None) };
     serde_json::from_str(&text)
         .map(Some)
         .map_err(|error| format!("has a {} that is not valid JSON: {error}", name(path)))
@@ -176,6 +206,28 @@ mod tests {
         let long = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content | trim }}{% endif %}{% endfor %}";
         let messages: Vec<Value> = (0..20_000).map(|_| json!({"role": "user", "content": "a"})).collect();
         assert_eq!(render(long, json!(messages)).unwrap().len(), 20_000);
+    }
+
+    #[test]
+    fn a_template_without_end_is_rendered_once() {
+        let parts = json!([{"role": "user", "content": [{"type": "text", "text": "a"}]}]);
+        let ends = "{% if messages[0].content is string %}text{% else %}\
+                    {% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}{% endif %}";
+        assert!(render(ends, parts).unwrap_err().contains("fuel"), "not rendered again with texts");
+    }
+
+    #[test]
+    fn files_that_are_too_long_or_not_text_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || ChatTemplate::beside(folder.path()).map(|template| template.is_some());
+        assert_eq!(open(), Ok(false));
+        let template = folder.path().join("chat_template.jinja");
+        std::os::unix::fs::symlink("/dev/zero", &template).unwrap();
+        let error = open().unwrap_err();
+        assert!(error.contains("chat_template.jinja that cannot be read: it is longer than 64 MiB"), "{error}");
+        std::fs::remove_file(&template).unwrap();
+        std::fs::write(folder.path().join("tokenizer_config.json"), b"{\"chat_template\": \"\xff\"}").unwrap();
+        assert!(open().unwrap_err().contains("tokenizer_config.json that cannot be read"), "{:?}", open());
     }
 
     #[test]

@@ -83,6 +83,16 @@ impl<'a> Context<'a> {
         what: &'static str,
         make: impl Fn(u64) -> Result<Item, WorkloadError> + Sync,
     ) -> Result<Vec<Item>, WorkloadError> {
+        self.generate_counted(what, make, |_| 1)
+    }
+
+    /// The same of conversations. `turns` is the number of turns of the conversation with a number.
+    pub(crate) fn generate_counted(
+        &self,
+        what: &'static str,
+        make: impl Fn(u64) -> Result<Item, WorkloadError> + Sync,
+        turns: impl Fn(u64) -> u64 + Sync,
+    ) -> Result<Vec<Item>, WorkloadError> {
         let (measured, warmup) = self.generated();
         let items = self.generate_count(what, measured + warmup + self.aside, |place| {
             make(match place {
@@ -93,7 +103,8 @@ impl<'a> Context<'a> {
         })?;
         let Some(builders) = self.builders else { return Ok(items) };
         builders.begin(what, items);
-        builders.build_any(|index| make(self.offset.wrapping_add(index)));
+        let number = |index: u64| self.offset.wrapping_add(index);
+        builders.build_any(|index| make(number(index)), |index| turns(number(index)));
         Ok(Vec::new())
     }
 

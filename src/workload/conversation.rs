@@ -33,6 +33,55 @@ pub struct Conversations {
 /// The messages that each turn adds to the history, as JSON separated by commas.
 type TurnBytes = Box<[Box<[u8]>]>;
 
+/// A conversation that was built while the run lasts.
+#[derive(Clone, Debug)]
+pub struct BuiltConversation {
+    frame: Frame,
+    turns: TurnBytes,
+    /// The index of its first request.
+    first: u64,
+}
+
+/// What is known of a conversation before it starts.
+#[derive(Clone, Copy, Debug)]
+pub struct Script<'a> {
+    /// The parts of every body around the history.
+    pub frame: &'a Frame,
+    /// The messages that each turn adds to the history, as JSON separated by commas; at least one.
+    pub turns: &'a [Box<[u8]>],
+    /// For each turn, the tool calls whose results are among its messages; empty if no turn has any.
+    answered_calls: &'a [Box<[ToolCall]>],
+    /// The index of its first request.
+    pub first: u64,
+}
+
+impl<'a> Script<'a> {
+    /// The tool calls whose results a turn adds to the history; none beyond the last turn.
+    pub fn answered_calls(&self, turn: u32) -> &'a [ToolCall] {
+        self.answered_calls.get(turn as usize).map_or(&[], |calls| &calls[..])
+    }
+}
+
+impl BuiltConversation {
+    /// Renders a conversation whose first request has the index `first`.
+    pub(super) fn render(item: &Item, first: u64, recipe: &Recipe) -> Result<BuiltConversation, WorkloadError> {
+        let (frame, turns) =
+            cut(&recipe.options, &item.turns).map_err(|what| item.error(recipe.source.path(), what))?;
+        Ok(BuiltConversation { frame, turns, first })
+    }
+
+    /// What is known of it.
+    pub fn script(&self) -> Script<'_> {
+        // Generated conversations have no tool calls.
+        Script { frame: &self.frame, turns: &self.turns, answered_calls: &[], first: self.first }
+    }
+
+    /// Number of its requests.
+    pub(super) fn requests(&self) -> u64 {
+        self.turns.len() as u64
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Conversation {
     /// Index into [`Conversations::frames`].
@@ -95,9 +144,11 @@ impl Conversations {
         Ok(made)
     }
 
-    /// Number of turns of a conversation, at least one.
-    pub fn turns(&self, phase: Phase, number: u64) -> u32 {
-        self.all[self.place(phase, number)].turns.len() as u32
+    /// What is known of a conversation.
+    pub fn script(&self, phase: Phase, number: u64) -> Script<'_> {
+        let Conversation { frame, turns, answered_calls } = &self.all[self.place(phase, number)];
+        let (frame, first) = (&self.frames[*frame as usize], self.requests_before(phase, number));
+        Script { frame, turns, answered_calls, first }
     }
 
     /// Number of requests in all conversations of `phase` before `number`, which is the index of its first request.
@@ -129,21 +180,6 @@ impl Conversations {
             take(format!("{:?} {:?}", frame.max_tokens_at, frame.seed_at).as_bytes());
         }
         take(format!("{} {:?} {}", self.cycle, self.think_us, self.seed).as_bytes());
-    }
-
-    /// The messages that a turn adds to the history, as JSON separated by commas.
-    pub fn messages(&self, phase: Phase, number: u64, turn: u32) -> &[u8] {
-        &self.all[self.place(phase, number)].turns[turn as usize]
-    }
-
-    /// The tool calls whose results a turn adds to the history; none beyond the last turn.
-    pub fn answered_calls(&self, phase: Phase, number: u64, turn: u32) -> &[ToolCall] {
-        self.all[self.place(phase, number)].answered_calls.get(turn as usize).map_or(&[], |calls| &calls[..])
-    }
-
-    /// The parts of the body around the history.
-    pub fn frame(&self, phase: Phase, number: u64) -> &Frame {
-        &self.frames[self.all[self.place(phase, number)].frame as usize]
     }
 
     /// The think time before request `index`, nanoseconds.
@@ -255,10 +291,12 @@ mod tests {
         };
         let all = vec![conversation(1), conversation(3), conversation(2)];
         let before = vec![0, 1, 4, 6];
-        let made = Conversations { all, frames: Vec::new(), before, cycle: 3, think_us: (0, 0), seed: 0 };
+        let frame = Frame { before: Box::default(), after: Box::default(), max_tokens_at: None, seed_at: None };
+        let made = Conversations { all, frames: vec![frame], before, cycle: 3, think_us: (0, 0), seed: 0 };
         let of = |phase| (0..7).map(|n| made.requests_before(phase, n)).collect::<Vec<_>>();
         assert_eq!(of(Phase::Measured), [0, 1, 4, 6, 7, 10, 12]);
         assert_eq!(of(Phase::Warmup), [0, 2, 5, 6, 8, 11, 12]);
-        assert_eq!((made.turns(Phase::Warmup, 0), made.turns(Phase::Measured, 4)), (2, 3));
+        let turns = |phase, number| made.script(phase, number).turns.len();
+        assert_eq!((turns(Phase::Warmup, 0), turns(Phase::Measured, 4)), (2, 3));
     }
 }

@@ -110,9 +110,10 @@ fn conversation(turns: Turns, line: u64) -> Item {
 /// Generates conversations: number of turns and lengths are drawn uniformly, each text independently.
 fn random(lengths: &RandomLengths, asked: &MultiTurn, context: &Context<'_>) -> Result<Vec<Item>, WorkloadError> {
     let text = RandomText::new(context.tokens_for("--dataset random_multi_turn")?, context.randomness)?;
-    context.generate("Generating conversations", |number| {
-        let turns =
-            rng::uniform_at(context.randomness.run_seed(), Purpose::Turns, number, asked.min_turns, asked.max_turns);
+    let turns = |number: u64| {
+        rng::uniform_at(context.randomness.run_seed(), Purpose::Turns, number, asked.min_turns, asked.max_turns)
+    };
+    let make = |number: u64| {
         let said = |turn: u32| {
             // Numbers of conversations stay far below this, so every text has a number of its own, and the first turns
             // of consecutive conversations have consecutive numbers.
@@ -120,9 +121,10 @@ fn random(lengths: &RandomLengths, asked: &MultiTurn, context: &Context<'_>) -> 
             let length = lengths.draw(context.randomness, nth) as usize;
             Ok(vec![user_message(context.residuals.note(text.text(nth, length, 0)?))])
         };
-        let turns = (0..turns).map(said).collect::<Result<Vec<_>, WorkloadError>>()?;
+        let turns = (0..turns(number)).map(said).collect::<Result<Vec<_>, WorkloadError>>()?;
         Ok(conversation(turns.into(), 0))
-    })
+    };
+    context.generate_counted("Generating conversations", make, |number| u64::from(turns(number)))
 }
 
 /// The user messages of a ShareGPT conversation. Two formats exist: `conversations` of `from` and `value`, and

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdin, Command, ExitStatus, Stdio};
 use std::thread;
 
+use crate::files::Dataset;
 use crate::host::children;
 
 /// Bytes kept of the end of a program's standard error.
@@ -81,7 +82,7 @@ fn judge(status: ExitStatus, last: &str) -> Result<(), String> {
 
 fn read_lines(child: &mut Child, mut each: impl FnMut(&str, u64) -> Result<(), String>) -> Result<(), String> {
     let Some(stdout) = child.stdout.take() else { return Ok(()) };
-    let mut stdout = BufReader::new(stdout);
+    let mut stdout = BufReader::new(Dataset::new(stdout));
     let mut line = String::new();
     for number in 1.. {
         line.clear();

@@ -50,8 +50,8 @@ pub struct Recipe {
 impl Recipe {
     /// Whether requests can be built while the run lasts, and have to because only its duration ends it.
     pub(crate) fn is_streamed(&self) -> bool {
-        let can = self.source.is_generated() && !self.source.is_conversations();
-        self.needed.is_none() && (can || matches!(self.source, Source::Program(_) | Source::ShareGpt { .. }))
+        let can = self.source.is_generated() || matches!(self.source, Source::Program(_) | Source::ShareGpt { .. });
+        self.needed.is_none() && can
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crossbeam_channel::bounded;
 
-use super::conversation::{Conversations, LimitPosition};
+use super::conversation::{BuiltConversation, Conversations, Frame, LimitPosition};
 use super::dataset::{self, Dataset};
 use super::error::WorkloadError;
 use super::item::Item;
@@ -18,7 +18,7 @@ use super::options::{item_options, preflight_options};
 use super::progress::StepProgress;
 use super::recipe::{Recipe, Source};
 use super::rng::{self, Purpose};
-use super::stream::{BodyStream, BuildAhead, Builders, StreamOwner};
+use super::stream::{BodyStream, BuildAhead, Builders, Built, Place, StreamOwner};
 use super::tokenizer::Tokenizer;
 use super::tokens::{TokenUse, Tokens};
 use super::{api_program, headers};
@@ -47,14 +47,15 @@ pub struct Workload {
     /// Recorded traffic keeps its order, because bodies and times belong together: the warm-up uses this many first
     /// bodies, and measured requests those after them. `None` for other data.
     pub recorded_warmup: Option<u64>,
-    /// The bodies of measured requests, if they are built while the run lasts; then `bodies` holds one of them and those
-    /// of the warm-up.
+    /// The bodies of measured requests, or the conversations, if they are built while the run lasts; then `bodies` or
+    /// `conversations` holds one of them and those of the warm-up.
     pub(crate) stream: Option<Arc<StreamOwner>>,
     /// Different requests that the data has for a run of any length; `None` if it has enough, or is meant to repeat.
     pub(crate) different: Option<u64>,
     /// Bodies of the witness, which cycles through them. Empty: it uses the measured ones, from the last backwards.
     pub witness: Vec<Body>,
-    /// If requests are turns of conversations: the conversations. Then `bodies` is empty.
+    /// If requests are turns of conversations: the conversations; those of the warm-up only, if the others come from a
+    /// stream. Then `bodies` is empty.
     pub conversations: Option<Conversations>,
     /// The body of the connection test.
     pub preflight: Body,
@@ -67,16 +68,6 @@ pub struct Workload {
     pub id_prefix: String,
     /// Facts about the prompts that affect how results are interpreted.
     pub notes: Vec<Finding>,
-}
-
-/// A turn of a conversation.
-#[derive(Clone, Copy, Debug)]
-pub struct TurnOf<'a> {
-    pub conversations: &'a Conversations,
-    /// Number of the conversation.
-    pub number: u64,
-    /// Index of the request.
-    pub index: u64,
 }
 
 impl Workload {
@@ -163,7 +154,7 @@ impl Workload {
             Some(conversations) if share.count() == 1 => conversations.requests_before(phase, number),
             Some(conversations) => {
                 let own = (0..share.part(number)).map(|nth| share.number(nth));
-                own.map(|number| u64::from(conversations.turns(phase, number))).sum()
+                own.map(|number| conversations.script(phase, number).turns.len() as u64).sum()
             }
             None => share.part(number),
         }
@@ -185,8 +176,8 @@ impl Workload {
         }
     }
 
-    /// The bodies of measured requests, if they are built while the run lasts. Each is taken once, and its request carries
-    /// it in its record.
+    /// The bodies of measured requests, or the conversations, if they are built while the run lasts. Each is taken once, and
+    /// its requests carry their bodies in their records.
     pub(crate) fn stream(&self) -> Option<&BodyStream> {
         self.stream.as_ref().map(|owner| &*owner.0)
     }
@@ -254,11 +245,15 @@ impl Workload {
         }
     }
 
-    /// Appends the request of a turn of a conversation to `out` and returns the offset of its body. `history` are the
-    /// messages so far including this turn's, as JSON separated by commas.
-    pub(crate) fn write_turn(&self, phase: Phase, turn: TurnOf<'_>, history: &[u8], out: &mut Vec<u8>) -> usize {
-        let TurnOf { conversations, number, index } = turn;
-        let frame = conversations.frame(phase, number);
+    /// Appends the request `index` of `phase`, a turn of a conversation with this frame, to `out` and returns the offset of
+    /// its body. `history` are the messages so far including this turn's, as JSON separated by commas.
+    pub(crate) fn write_turn(
+        &self,
+        (phase, index): (Phase, u64),
+        frame: &Frame,
+        history: &[u8],
+        out: &mut Vec<u8>,
+    ) -> usize {
         let (before, after) = (&frame.before[..], &frame.after[..]);
         let limit = self.max_tokens_of(phase, index).to_string();
         let limit = limit.as_bytes();
@@ -351,7 +346,12 @@ fn open_tokens(asked: &TokenUse, recipe: &Recipe) -> Result<Tokens, WorkloadErro
     if recipe.source.is_random_text() {
         tokenizer.remember_words(RANDOM_WORDS);
     }
-    Tokens::new(asked, tokenizer, recipe.options.dialect)
+    let tokens = Tokens::new(asked, tokenizer, recipe.options.dialect)?;
+    if tokens.tokenizer.has_template() && asked.template != Some(false) {
+        // A template that takes too much is found before the run, while nothing else is rendered. It may refuse this prompt.
+        let _ = tokens.tokenizer.chat_of("Hi");
+    }
+    Ok(tokens)
 }
 
 /// How long to wait for prompts that come one after the other, before the run starts with those that are there.
@@ -374,7 +374,7 @@ fn start_stream(
         let (keep_off, chunk) = (ahead.keep_off.clone(), chunk_size(&recipe, ahead.bodies));
         move || {
             let tokens = (*tokens).as_ref();
-            let render = |items: Vec<(u64, Item)>| render_streamed(&recipe, tokens, items);
+            let render = |items: Vec<(Place, Item)>| render_streamed(&recipe, tokens, items);
             let builders =
                 Builders { stream: &stream, keep_off: &keep_off, chunk, render: &render, ready, progress: &progress };
             if let Err(error) = dataset::build(&recipe, tokens, &builders) {
@@ -408,21 +408,26 @@ fn chunk_size(recipe: &Recipe, bodies: u64) -> u64 {
     }
 }
 
-/// The bodies of measured requests with these indices.
+/// The bodies of measured requests, or conversations, with these places.
 fn render_streamed(
     recipe: &Recipe,
     tokens: Option<&Tokens>,
-    mut items: Vec<(u64, Item)>,
-) -> Result<Vec<Body>, WorkloadError> {
+    mut items: Vec<(Place, Item)>,
+) -> Result<Vec<Built>, WorkloadError> {
+    if recipe.source.is_conversations() {
+        let render = |(place, item): &(Place, Item)| BuiltConversation::render(item, place.requests, recipe);
+        return items.iter().map(|item| render(item).map(Built::Conversation)).collect();
+    }
     if let Some(tokens) = tokens.filter(|tokens| tokens.changes_prompts()) {
         for (_, item) in &mut items {
             item.prompt = dataset::sent_form(tokens, recipe.source.path(), item)?;
         }
     }
-    match recipe.options.dialect {
-        Dialect::Program(program) => api_program::some_bodies(program, recipe, &items),
-        _ => items.iter().map(|(_, item)| render_item(&recipe.options, item, recipe)).collect(),
-    }
+    let bodies = match recipe.options.dialect {
+        Dialect::Program(program) => api_program::some_bodies(program, recipe, &items)?,
+        _ => items.iter().map(|(_, item)| render_item(&recipe.options, item, recipe)).collect::<Result<_, _>>()?,
+    };
+    Ok(bodies.into_iter().map(Built::Body).collect())
 }
 
 /// The bodies of a run.

@@ -3,6 +3,7 @@
 //! The next bodies wait in a ring of cells. Threads that stay off the workers' cores fill the cells; a worker takes the
 //! body of its request out of its cell, without a lock, and then the cell gets the body that is one round later. Memory
 //! holds one round, however long the run is. A body that is not there in time is waited for, and its request is late.
+//! Conversations, with all that is known of their turns, take the place of bodies in a run of conversations.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::conversation::BuiltConversation;
 use super::error::WorkloadError;
 use super::item::Item;
 use super::progress::StepProgress;
@@ -47,7 +49,16 @@ impl Default for BuildAhead {
     }
 }
 
-/// The bodies of the next measured requests.
+/// What a cell holds.
+#[derive(Clone, Debug)]
+pub enum Built {
+    /// The body of a request.
+    Body(Body),
+    /// A conversation.
+    Conversation(BuiltConversation),
+}
+
+/// The bodies of the next measured requests, or the next conversations.
 #[derive(Debug)]
 pub struct BodyStream {
     cells: Box<[Cell]>,
@@ -69,8 +80,8 @@ struct Cell {
     /// The place, among the requests of the share, of the one whose body is in the cell, or comes next.
     place: AtomicU64,
     /// A channel of one place is a cell that is written and emptied without a lock.
-    full: Sender<Body>,
-    taken: Receiver<Body>,
+    full: Sender<Built>,
+    taken: Receiver<Built>,
 }
 
 impl BodyStream {
@@ -92,8 +103,8 @@ impl BodyStream {
         }
     }
 
-    /// Takes the body of request `index` out; `None` while it is not built. Each body can be taken once.
-    pub(crate) fn take(&self, index: u64) -> Option<Body> {
+    /// Takes the body of request `index`, or that conversation, out; `None` while it is not built. Each can be taken once.
+    pub(crate) fn take(&self, index: u64) -> Option<Built> {
         let place = self.share.place(index);
         let cell = self.cell(place);
         if cell.place.load(Ordering::Acquire) != place {
@@ -143,8 +154,17 @@ impl BodyStream {
     }
 }
 
-/// Renders prompts, each with the index of its request.
-pub type Render<'a> = dyn Fn(Vec<(u64, Item)>) -> Result<Vec<Body>, WorkloadError> + Sync + 'a;
+/// A place in the stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The number of the prompt or the conversation.
+    pub number: u64,
+    /// Requests before it: in a run of conversations, those of all turns of earlier ones.
+    pub requests: u64,
+}
+
+/// Renders prompts or conversations, each with its place.
+pub type Render<'a> = dyn Fn(Vec<(Place, Item)>) -> Result<Vec<Built>, WorkloadError> + Sync + 'a;
 
 /// What builds the bodies of a stream: a data set passes its prompts to it instead of returning them.
 pub struct Builders<'a> {
@@ -174,22 +194,38 @@ impl Builders<'_> {
     }
 
     /// Builds the bodies of prompts that do not depend on each other, on several threads, until the stream is closed.
-    pub fn build_any(&self, make: impl Fn(u64) -> Result<Item, WorkloadError> + Sync) {
+    /// `requests_of` is the number of requests of a prompt or conversation.
+    pub fn build_any(
+        &self,
+        make: impl Fn(u64) -> Result<Item, WorkloadError> + Sync,
+        requests_of: impl Fn(u64) -> u64 + Sync,
+    ) {
         let threads = thread::available_parallelism().map_or(1, usize::from);
-        let next = AtomicU64::new(0);
-        let work = |number: usize| {
+        let next = Mutex::new(Place::default());
+        let claim = || {
+            let mut next = next.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut places = Vec::new();
+            while (places.len() as u64) < self.chunk {
+                if self.stream.share.contains(next.number) {
+                    places.push(*next);
+                }
+                next.requests += requests_of(next.number);
+                next.number += 1;
+            }
+            places
+        };
+        let work = |thread: usize| {
             let mut builder = Builder { all: self, off_cores: None };
-            while !(self.stream.is_over() || number >= MOST_BUILDERS && self.stream.was_full()) {
-                let first = next.fetch_add(self.chunk, Ordering::Relaxed);
-                let indices = (first..first + self.chunk).map(|place| self.stream.share.number(place));
-                let items = indices.map(|index| Ok((index, make(index)?))).collect::<Result<Vec<_>, _>>();
+            while !(self.stream.is_over() || thread >= MOST_BUILDERS && self.stream.was_full()) {
+                let items = claim().into_iter().map(|place| Ok((place, make(place.number)?)));
+                let items = items.collect::<Result<Vec<_>, _>>();
                 if let Err(error) = items.and_then(|items| builder.put(items)) {
                     self.stream.fail(error);
                 }
             }
         };
         thread::scope(|scope| {
-            (1..threads).for_each(|number| drop(scope.spawn(move || work(number))));
+            (1..threads).for_each(|thread| drop(scope.spawn(move || work(thread))));
             work(0);
         });
     }
@@ -209,7 +245,7 @@ impl Builders<'_> {
             let index = next;
             next += 1;
             if self.stream.share.contains(index) {
-                pending.push((index, item));
+                pending.push((Place { number: index, requests: index }, item));
             }
             if (pending.len() as u64) < self.chunk {
                 return !self.stream.is_over();
@@ -259,10 +295,10 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     /// Renders prompts and puts the bodies into their cells as soon as these are empty, or until the stream is closed.
-    fn put(&mut self, items: Vec<(u64, Item)>) -> Result<(), WorkloadError> {
+    fn put(&mut self, items: Vec<(Place, Item)>) -> Result<(), WorkloadError> {
         let stream = self.all.stream;
-        let places: Vec<u64> = items.iter().map(|(index, _)| stream.share.place(*index)).collect();
-        for (place, body) in places.into_iter().zip((self.all.render)(items)?) {
+        let cells: Vec<u64> = items.iter().map(|(place, _)| stream.share.place(place.number)).collect();
+        for (place, built) in cells.into_iter().zip((self.all.render)(items)?) {
             let cell = stream.cell(place);
             while cell.place.load(Ordering::Acquire) != place {
                 if stream.is_over() {
@@ -272,7 +308,7 @@ impl Builder<'_> {
                 thread::sleep(FULL_PAUSE);
             }
             // The place is free: the number of the cell changes when its body has been taken.
-            let _ = cell.full.try_send(body);
+            let _ = cell.full.try_send(built);
             if stream.built.fetch_add(1, Ordering::Relaxed) < stream.cells.len() as u64 {
                 self.all.progress.add(1);
             }
@@ -309,10 +345,12 @@ mod tests {
         Item::new(Prompt::Text(number.to_string()))
     }
 
-    fn render(items: Vec<(u64, Item)>) -> Result<Vec<Body>, WorkloadError> {
+    fn render(items: Vec<(Place, Item)>) -> Result<Vec<Built>, WorkloadError> {
         let text = |item: &Item| if let Prompt::Text(text) = &item.prompt { text.clone() } else { String::new() };
-        let bytes = |(index, item): &(u64, Item)| format!("{index}:{}", text(item)).into_bytes().into_boxed_slice();
-        Ok(items.iter().map(bytes).map(|bytes| Body { bytes, max_tokens_at: None, seed_at: None }).collect())
+        let bytes = |(place, item): &(Place, Item)| format!("{}:{}", place.requests, text(item)).into_bytes();
+        let body =
+            |bytes: Vec<u8>| Built::Body(Body { bytes: bytes.into_boxed_slice(), max_tokens_at: None, seed_at: None });
+        Ok(items.iter().map(bytes).map(body).collect())
     }
 
     /// The bodies of the first `count` requests of the share, taken by two threads out of order.
@@ -327,7 +365,8 @@ mod tests {
                         for index in pair.iter().rev() {
                             let body = loop {
                                 match stream.take(*index) {
-                                    Some(body) => break body,
+                                    Some(Built::Body(body)) => break body,
+                                    Some(other) => panic!("{other:?}"),
                                     None => thread::sleep(Duration::from_micros(200)),
                                 }
                             };
@@ -373,7 +412,7 @@ mod tests {
                 chunk,
                 |builders| {
                     builders.begin("", vec![item(0)]);
-                    builders.build_any(|number| Ok(item(number)));
+                    builders.build_any(|number| Ok(item(number)), |_| 1);
                 },
                 500,
             );
@@ -386,7 +425,7 @@ mod tests {
         let share = Share::new(1, 3).unwrap();
         let any = |builders: &Builders<'_>| {
             builders.begin("", vec![item(0)]);
-            builders.build_any(|number| Ok(item(number)));
+            builders.build_any(|number| Ok(item(number)), |_| 1);
         };
         let in_order = |builders: &Builders<'_>| {
             let pass = |take: &mut dyn FnMut(Item) -> bool| {
@@ -399,6 +438,20 @@ mod tests {
         for chunk in [1, 4] {
             assert_eq!(run_share(share, chunk, any, 200).0, expected);
             assert_eq!(run_share(share, chunk, in_order, 200).0, expected);
+        }
+    }
+
+    #[test]
+    fn requests_are_counted_over_conversations_of_different_lengths() {
+        for share in [Share::default(), Share::new(1, 2).unwrap()] {
+            let build = |builders: &Builders<'_>| {
+                builders.begin("", vec![item(0)]);
+                builders.build_any(|number| Ok(item(number)), |number| number % 3);
+            };
+            let (bodies, ..) = run_share(share, 3, build, 90);
+            let before = |number: u64| (0..number).map(|number| number % 3).sum::<u64>();
+            let expected = (0..90).map(|nth| share.number(nth)).map(|number| format!("{}:{number}", before(number)));
+            assert_eq!(bodies, expected.collect::<Vec<_>>());
         }
     }
 
@@ -426,7 +479,8 @@ mod tests {
         let progress = StepProgress::default();
         let builders =
             Builders { stream: &stream, keep_off: &[], chunk: 1, render: &render, ready, progress: &progress };
-        builders.build_any(|number| if number == 2 { Err(WorkloadError::Data("no".into())) } else { Ok(item(number)) });
+        let make = |number| if number == 2 { Err(WorkloadError::Data("no".into())) } else { Ok(item(number)) };
+        builders.build_any(make, |_| 1);
         assert!(stream.has_failed() && stream.take_error().unwrap().to_string() == "no");
     }
 }

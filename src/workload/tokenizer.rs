@@ -7,9 +7,12 @@ use serde_json::{Value, json};
 
 use super::chat_template::ChatTemplate;
 use super::error::WorkloadError;
+use crate::files::read_at_most;
 
 const FLAG: &str = "--tokenizer-path";
 const FILE: &str = "tokenizer.json";
+/// Maximum size of that file; those of large vocabularies have some 30 MiB.
+const MAX_BYTES: u64 = 1 << 30;
 
 /// A Hugging Face tokenizer, and the chat template in the same folder.
 pub struct Tokenizer {
@@ -29,7 +32,7 @@ impl Tokenizer {
     pub fn open(given: &Path) -> Result<Tokenizer, WorkloadError> {
         let path = Tokenizer::find(given)?;
         let wrong = |path: &Path, what: String| WorkloadError::File { flag: FLAG, path: path.to_path_buf(), what };
-        let bytes = std::fs::read(&path).map_err(|cause| WorkloadError::Unreadable {
+        let bytes = read_at_most(&path, MAX_BYTES).map_err(|cause| WorkloadError::Unreadable {
             flag: FLAG,
             path: path.clone(),
             cause,

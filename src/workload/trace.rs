@@ -110,23 +110,28 @@ pub enum RecordedRequest {
 pub fn read(path: &Path, flag: &'static str) -> Result<Trace, WorkloadError> {
     let unreadable = |cause| WorkloadError::Unreadable { flag, path: path.to_path_buf(), cause };
     let (mut file, mut bytes) = (open_text(path, flag)?, Vec::new());
-    while read_line(&mut file, &mut bytes).map_err(unreadable)? > 0 {}
-    let text = String::from_utf8(bytes).map_err(|_| WorkloadError::File {
-        flag,
-        path: path.to_path_buf(),
-        what: "is not UTF-8 text".to_string(),
-    })?;
-    let mut lines =
-        text.trim_start_matches('\u{feff}').lines().zip(1..).filter(|(line, _)| !line.trim().is_empty()).peekable();
-    let header = lines.next_if(|(line, _)| !line.trim_start().starts_with('{')).map(|(line, _)| columns(line));
-    let mut rows: Vec<(f64, Row)> = Vec::new();
-    let (mut skipped, mut seen) = (0, Seen::default());
-    for (text, line) in lines {
-        let row = match &header {
+    let (mut rows, mut skipped, mut seen): (Vec<(f64, Row)>, u64, Seen) = Default::default();
+    let (mut is_first, mut names) = (true, None);
+    for line in 1.. {
+        bytes.clear();
+        if read_line(&mut file, &mut bytes).map_err(unreadable)? == 0 {
+            break;
+        }
+        let wrong = |what: String| WorkloadError::Line { path: path.to_path_buf(), line, what };
+        let text = str::from_utf8(&bytes).map_err(|_| wrong("is not UTF-8 text".to_string()))?;
+        let text = text.trim_start_matches('\u{feff}').trim_end_matches(['\n', '\r']);
+        if text.trim().is_empty() {
+            continue;
+        }
+        if std::mem::take(&mut is_first) && !text.trim_start().starts_with('{') {
+            names = Some(columns(text));
+            continue;
+        }
+        let row = match &names {
             None => from_json(text, &mut seen),
             Some(names) => from_csv(names, text, &mut seen),
         };
-        let found = row.map_err(|what| WorkloadError::Line { path: path.to_path_buf(), line, what })?;
+        let found = row.map_err(wrong)?;
         skipped += u64::from(found.is_none());
         rows.extend(found.map(|(at, request)| (at, Row { line, at_ns: 0, request })));
     }
@@ -253,7 +258,7 @@ fn seconds_of(text: &str) -> Option<f64> {
     let (date, time) = text.split_once([' ', 'T'])?;
     let time = time.split(['+', 'Z', '-']).next()?;
     let date: Vec<i64> = date.split('-').map(|part| part.parse().ok()).collect::<Option<_>>()?;
-    let [year, month @ 1..=12, day @ 1..=31] = date[..] else { return None };
+    let [year @ 0..=9999, month @ 1..=12, day @ 1..=31] = date[..] else { return None };
     let time: Vec<f64> = time.split(':').map(|part| part.parse().ok()).collect::<Option<_>>()?;
     let [hours, minutes, seconds] = time[..] else { return None };
     // Days since 1970 in the Gregorian calendar, by Howard Hinnant's algorithm (days_from_civil): years begin in March.

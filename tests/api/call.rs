@@ -120,5 +120,5 @@ impl Call {
 
 fn only_folder(folder: &Path) -> PathBuf {
     let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    entries.map(|entry| entry.unwrap().path()).find(|path| path.is_dir()).unwrap()
+    entries.map(|entry| entry.unwrap().path()).find(|path| path.is_dir() && !path.is_symlink()).unwrap()
 }

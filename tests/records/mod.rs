@@ -103,6 +103,7 @@ pub fn report(phase: Phase) -> WorkerReport {
         receive_lag_ns: histogram(),
         loop_gap_ns: histogram(),
         sleep_ns: histogram(),
+        gather_ns: histogram(),
         stalls: Some(Vec::new()),
         cpu_user_ns: 10 * MS,
         cpu_system_ns: 5 * MS,

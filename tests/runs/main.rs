@@ -8,6 +8,7 @@ mod data_support;
 mod faults;
 mod harness;
 mod interrupts;
+mod network;
 mod odd_servers;
 mod streams;
 mod truth;

@@ -91,6 +91,45 @@ fn random_prompts_never_repeat_and_are_those_of_a_run_with_a_number() {
 }
 
 #[test]
+fn random_conversations_never_repeat_and_are_those_of_a_run_with_a_number() {
+    let mock = mock("ttft=0&itl=0&tokens=1");
+    let run = perf(&endless(spec(&mock), 3.0).with(|s| {
+        s.data.dataset = Some("random_multi_turn".to_string());
+        s.data.multi_turn = true;
+        s.data.tokenizer_path = Some(tokenizer("deepseek"));
+        s.data.min_prompt_length = 8;
+        s.data.max_prompt_length = Some(12);
+        s.data.min_turns = Some(1);
+        s.data.max_turns = Some(3);
+        s.load.warmup_num = 10.0;
+        s.load.parallel = vec![8];
+    }));
+    run.assert_totals();
+    assert_eq!(run.outcomes(), [("ok", run.measured.len())]);
+    let number = |kept: &super::harness::StoredRequest| kept.record.conversation.unwrap();
+    let last = run.measured.iter().map(number).max().unwrap();
+    assert!(last > 1_000, "{last} conversations");
+    let mut recipe = run.plan.workload.clone();
+    recipe.needed = Some(last + 1 + 10);
+    let whole = Workload::build(&recipe, "h", "/v1/chat/completions").unwrap();
+    let whole = whole.conversations.as_ref().unwrap();
+    let rows = rusqlite::Connection::open(&run.database).unwrap();
+    let mut body = rows
+        .prepare("SELECT body.json FROM request JOIN body ON body.id = body_id WHERE phase = 'measured' AND idx = ?1")
+        .unwrap();
+    let mut texts = HashSet::new();
+    for kept in &run.measured {
+        let (script, turn) = (whole.script(Phase::Measured, number(kept)), kept.record.turn);
+        assert_eq!(kept.record.index, script.first + u64::from(turn));
+        let text = str::from_utf8(&script.turns[turn as usize]).unwrap();
+        let body: String = body.query_row([kept.record.index as i64], |row| row.get(0)).unwrap();
+        assert!(body.contains(text) && texts.insert(text), "{body}");
+        assert!(kept.record.body_wait_ns.is_some_and(|waited_ns| turn == 0 || waited_ns == 0));
+    }
+    assert_eq!(most_repeats(&run), None);
+}
+
+#[test]
 fn a_program_without_end_is_read_while_the_run_lasts() {
     let folder = tempfile::tempdir().unwrap();
     let endless_program = program(folder.path(), "n=0; while :; do echo '\"p'$n'\"'; n=$((n + 1)); done");

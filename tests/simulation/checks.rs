@@ -1,21 +1,25 @@
 //! What must hold after every simulated run.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 
 use ringmark::plan::Load;
-use ringmark::record::arrivals::decode_early;
+use ringmark::record::arrivals::{Gaps, decode_early};
 use ringmark::record::facts::RunFacts;
-use ringmark::record::{Block, Outcome as RequestOutcome, RequestRecord, WorkerReport};
+use ringmark::record::{Block, Outcome as RequestOutcome, Phase, RequestRecord, WorkerReport};
+use ringmark::stats::gap_set::GapsWanted;
+use ringmark::stats::gap_sets::{GapPass, GapSets};
 use ringmark::stats::measurement_error::{self, Bound, MeasurementError, StampError};
 use ringmark::stats::quantile::{LEVELS, nearest_rank};
 use ringmark::stats::samples::RunSamples;
 
-use ringmark::time::Tick;
+use ringmark::time::{MS, Tick};
 
 use super::kernel::STAMP_NS;
-use super::run::Outcome;
-use super::scenario::Scenario;
-use super::server::Truth;
+use super::run::{Outcome, prepared, requests_of};
+use super::scenario::{Scenario, Talks};
+use super::server::{RequestId, Truth};
+use super::talks::{THINK_MS, has_history};
 
 /// How much wider a bound may be than its cause: the poll that proves a socket empty, a wait, and a wake-up.
 const SLACK_NS: u64 = 3_000_000;
@@ -40,15 +44,20 @@ struct Joined<'a> {
 pub fn check(scenario: &Scenario, outcome: &Outcome) {
     check_totals(scenario, outcome);
     check_cap(scenario, outcome);
-    let truths: HashMap<u64, &Truth> = outcome.truths.iter().map(|truth| (truth.index, truth)).collect();
-    let joined: Vec<Joined<'_>> = records(outcome)
+    check_duration(scenario, outcome);
+    let truths: Truths<'_> = outcome.truths.iter().map(|truth| (truth.id, truth)).collect();
+    if let Some(talks) = scenario.talks {
+        check_talks(scenario, talks, outcome, &truths);
+    }
+    let mut joined: Vec<Joined<'_>> = records(outcome)
         .filter(|(_, record)| record.outcome == RequestOutcome::Ok)
-        .map(|(block, record)| join(scenario, block, record, truths[&record.index]))
+        .map(|(block, record)| join(scenario, block, record, truths[&id(record)]))
         .collect();
     for request in &joined {
         check_request(request);
         check_causes(scenario, request);
     }
+    joined.retain(|request| request.record.phase == Phase::Measured);
     let error = own_error(scenario, outcome);
     for is_service_constant in [|_: u64| false, |_: u64| true, |index: u64| index.is_multiple_of(2)] {
         check_bounds(&joined, &error, is_service_constant);
@@ -59,13 +68,21 @@ fn records(outcome: &Outcome) -> impl Iterator<Item = (&Block, &RequestRecord)> 
     outcome.blocks.iter().flat_map(|block| block.records.iter().map(move |record| (block, record)))
 }
 
+type Truths<'a> = HashMap<RequestId, &'a Truth>;
+
+fn id(record: &RequestRecord) -> RequestId {
+    (if record.phase == Phase::Warmup { 'w' } else { 'm' }, record.index)
+}
+
 fn join<'a>(scenario: &Scenario, block: &'a Block, record: &'a RequestRecord, truth: &'a Truth) -> Joined<'a> {
     let count = record.arrivals.len as usize;
     assert_eq!(count, truth.events_ns.len(), "request {} has other events", record.index);
     let early_ns = decode_early(record.early.slice(&block.bytes), count).unwrap();
     let picked = record.picked.unwrap();
+    // The wait for a slot ends with the slot's previous request; that of the slot's first request is part of the plan.
+    let free = if record.turn > 0 { record.due } else { record.previous_end.unwrap_or(picked).min(picked) };
     let waited_ns = match scenario.load {
-        Load::Paced { .. } => picked.ns_since(record.due).max(0) as u64,
+        Load::Paced { .. } => free.ns_since(record.due).max(0) as u64,
         Load::Closed { .. } | Load::Open { .. } => 0,
     };
     let connect_ns = if record.reused { 0 } else { record.connected.unwrap().ns_since(picked).max(0) as u64 };
@@ -77,20 +94,70 @@ fn join<'a>(scenario: &Scenario, block: &'a Block, record: &'a RequestRecord, tr
 
 /// Every request is recorded once, and the counts add up.
 fn check_totals(scenario: &Scenario, outcome: &Outcome) {
-    let mut indices: Vec<u64> = records(outcome).map(|(_, record)| record.index).collect();
-    let count = indices.len() as u64;
-    indices.sort_unstable();
-    indices.dedup();
-    assert_eq!(indices.len() as u64, count, "a request was recorded twice");
-    if let Some(requests) = scenario.requests {
-        assert_eq!(count + outcome.unsent, requests, "recorded and unsent requests");
-        assert!(indices.last().is_none_or(|last| *last < requests));
-        let complete = scenario.interrupt.is_none() && scenario.duration_ns.is_none();
-        assert!(!complete || outcome.unsent == 0, "{} requests were not sent", outcome.unsent);
+    for (phase, units) in [(Phase::Warmup, Some(scenario.warmup)), (Phase::Measured, scenario.requests)] {
+        let of_phase = records(outcome).filter(|(_, record)| record.phase == phase);
+        let mut indices: Vec<u64> = of_phase.map(|(_, record)| record.index).collect();
+        let count = indices.len() as u64;
+        indices.sort_unstable();
+        indices.dedup();
+        assert_eq!(indices.len() as u64, count, "a request of {phase:?} was recorded twice");
+        let Some(units) = units else { continue };
+        let requests = requests_of(scenario, phase, units);
+        assert!(indices.last().is_none_or(|last| *last < requests), "{phase:?}");
+        if phase == Phase::Measured {
+            assert_eq!(count + outcome.unsent, requests, "recorded and unsent requests");
+        }
+        // A turn that fails ends its conversation.
+        let is_complete = scenario.interrupt.is_none() && scenario.duration_ns.is_none() && scenario.talks.is_none();
+        assert!(!is_complete || count == requests, "{count} of {requests} requests of {phase:?} were sent");
     }
     for (_, record) in records(outcome) {
         assert!(record.due <= record.picked.unwrap(), "{record:?}");
         assert!(record.write_start.is_none_or(|at| at >= record.due) && record.end >= record.due, "{record:?}");
+    }
+}
+
+/// No measured request, or conversation, is offered after the duration, which begins with the first of them.
+fn check_duration(scenario: &Scenario, outcome: &Outcome) {
+    let Some(duration_ns) = scenario.duration_ns else { return };
+    let dues = || records(outcome).map(|(_, record)| record).filter(|r| r.phase == Phase::Measured && r.turn == 0);
+    let Some(first) = dues().filter(|record| record.index == 0).map(|record| record.due).next() else { return };
+    for record in dues() {
+        let after_ns = record.due.ns_since(first);
+        assert!(after_ns <= duration_ns as i64, "request {} is due {after_ns} ns after the first", record.index);
+    }
+}
+
+/// Conversations are sent turn by turn, each with the answers before it and after its pause.
+fn check_talks(scenario: &Scenario, talks: Talks, outcome: &Outcome, truths: &Truths<'_>) {
+    let mut by_conversation: HashMap<(Phase, u64), Vec<&RequestRecord>> = HashMap::new();
+    for (_, record) in records(outcome) {
+        by_conversation.entry((record.phase, record.conversation.unwrap())).or_default().push(record);
+    }
+    let pause_ns = if talks.with_pauses { THINK_MS.0 * MS..=THINK_MS.1 * MS } else { 0..=0 };
+    let conversations = prepared(scenario).conversations();
+    for ((phase, number), mut turns) in by_conversation {
+        turns.sort_by_key(|record| record.turn);
+        let first = requests_of(scenario, phase, number);
+        for (turn, record) in turns.iter().enumerate() {
+            assert_eq!((record.turn, record.index), (turn as u32, first + turn as u64), "conversation {number}");
+        }
+        for pair in turns.windows(2) {
+            let (before, record) = (pair[0], pair[1]);
+            let ended = record.previous_end.unwrap();
+            assert!(before.outcome == RequestOutcome::Ok && ended >= before.end, "a turn after {before:?}");
+            assert!(pause_ns.contains(&(record.due.0 - ended.0)), "the pause before {record:?}");
+        }
+        let last = turns[turns.len() - 1];
+        let is_cut = scenario.interrupt.is_some() || scenario.duration_ns.is_some();
+        let is_over = turns.len() as u32 == conversations.turns(phase, number) || last.outcome != RequestOutcome::Ok;
+        assert!(is_over || is_cut, "conversation {number} ends with turn {}", last.turn);
+        let answered = turns.iter().map_while(|record| truths.get(&id(record)));
+        let mut answers: Vec<&str> = Vec::new();
+        for truth in answered {
+            assert!(has_history(&truth.body, &answers), "conversation {number}: {}", answers.len());
+            answers.push(&truth.text);
+        }
     }
 }
 
@@ -169,25 +236,40 @@ fn check_causes(scenario: &Scenario, request: &Joined<'_>) {
 /// The bounds, computed as from a database: blocks do not tell the worker.
 fn own_error(scenario: &Scenario, outcome: &Outcome) -> MeasurementError {
     let mut samples = RunSamples::default();
-    for block in &outcome.blocks {
-        let from_database = Block {
-            worker: 0,
-            records: block.records.clone(),
-            arrivals: block.arrivals.clone(),
-            bytes: block.bytes.clone(),
-            ..Block::default()
-        };
-        samples.add(&from_database);
-    }
+    let from_database = |block: &Block| Block {
+        worker: 0,
+        records: block.records.iter().filter(|record| record.phase == Phase::Measured).cloned().collect(),
+        arrivals: block.arrivals.clone(),
+        bytes: block.bytes.clone(),
+        ..Block::default()
+    };
+    let blocks: Vec<Block> = outcome.blocks.iter().map(from_database).collect();
+    blocks.iter().for_each(|block| samples.add(block));
     let facts = RunFacts {
         parallel: scenario.load.parallel(),
         rate_per_s: scenario.load.schedule().map(|schedule| schedule.rate_per_s),
         ..RunFacts::default()
     };
-    let gaps = samples.take_gaps();
     let ok: Vec<_> = samples.requests.iter().filter(|sample| sample.ok).collect();
+    let margin_ns = measurement_error::gap_margin_ns(&StampError::default(), None, &ok);
+    let sets = GapSets::new(GapsWanted { margin_ns, ..GapsWanted::default() });
+    let Ok(gaps) = sets.compute(|sets| {
+        add_gaps(sets, &blocks);
+        Ok::<(), Infallible>(())
+    });
     let workers: Vec<&WorkerReport> = outcome.reports.iter().collect();
-    measurement_error::compute(&facts, StampError::default(), None, &workers, &ok, &gaps)
+    measurement_error::compute(&facts, StampError::default(), None, &workers, &ok, &gaps.measured)
+}
+
+fn add_gaps(sets: &mut GapSets, blocks: &[Block]) {
+    let mut gaps = Gaps::default();
+    for block in blocks {
+        for record in block.records.iter().filter(|record| record.outcome == RequestOutcome::Ok) {
+            let arrivals = record.arrivals.slice(&block.arrivals);
+            gaps.read(arrivals, record.choices.slice(&block.bytes), record.early.slice(&block.bytes));
+            sets.add(Phase::Measured, 0, &gaps.gaps);
+        }
+    }
 }
 
 /// The bounds contain what an ideal client would have measured. `would_be_earlier`: the server would have answered a

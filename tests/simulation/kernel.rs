@@ -9,16 +9,22 @@ use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Waker;
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use ringmark::engine::receive::kernel::{Completion, CompletionResult, PendingWork, Submission};
 use ringmark::engine::receive::simulated::SimulatedKernel;
 use ringmark::engine::socket::{Opening, SimulatedSocket, Socket as EngineSocket};
+use ringmark::net::socket::Received;
 use ringmark::time::{MS, US};
 
-use super::server::{Sent, Server};
+use super::server::{Sent, Server, parts};
 use super::time::VirtualTime;
+
+mod epoll;
+
+pub use epoll::SimSet;
 
 /// Bytes of a stream in one read of the ring.
 const MAX_READ: usize = 4016;
@@ -76,8 +82,9 @@ pub struct World {
     completions: VecDeque<Posted>,
     overflow: VecDeque<Posted>,
     free_buffers: usize,
-    /// When the ring could last see that nothing was unread.
+    /// When the ring or the set could last see that nothing was unread.
     quiet_ns: u64,
+    set: epoll::SetState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,9 +130,11 @@ struct Socket {
     reset: bool,
     refused: bool,
     closed: bool,
-    /// The user data of the armed receive, and of the wait for room.
+    /// The user data of the armed receive (of a set, that of the socket), and of the wait for room.
     receive: Option<u64>,
     writable: Option<u64>,
+    /// The slot that waits for room by itself.
+    slot: Option<Waker>,
     has_room_ns: u64,
     is_queued: bool,
     /// The server has closed the connection; the client may not know yet.
@@ -135,6 +144,8 @@ struct Socket {
     last_ns: u64,
     /// [`World::quiet_ns`] when the first unread byte arrived, or an earlier one if it was not known to be empty then.
     quiet_ns: Option<u64>,
+    /// What arrived so far.
+    received: Received,
     /// The number of the request that is being answered.
     answering: Option<usize>,
 }
@@ -165,6 +176,7 @@ impl World {
             completions: VecDeque::new(),
             overflow: VecDeque::new(),
             quiet_ns: 0,
+            set: epoll::SetState::default(),
         }
     }
 
@@ -199,6 +211,7 @@ impl World {
                         self.work.push_back(Work::Write(socket));
                         self.has_work = true;
                     }
+                    self.set.is_slot_woken |= self.sockets[socket].wake_slot();
                     continue;
                 }
             }
@@ -215,6 +228,8 @@ impl World {
         let merges = self.happens(self.faults.merge);
         let socket = &mut self.sockets[socket];
         socket.quiet_ns.get_or_insert(self.quiet_ns);
+        socket.received.bytes += bytes.len() as u64;
+        socket.received.segments += 1;
         match socket.unread.back_mut().filter(|_| merges) {
             Some(last) => {
                 last.bytes.extend_from_slice(&bytes);
@@ -276,15 +291,9 @@ impl World {
                 return self.post(Posted { user_data, more: false, result: Result::Error(libc::ENOBUFS) });
             }
             self.free_buffers -= 1;
-            let (bytes, stamp_ns, at_ns) = socket.take();
+            let Read { bytes, stamp_ns } = self.take(number, MAX_READ);
+            let socket = &self.sockets[number];
             let emptied = socket.unread.is_empty() && !socket.fin;
-            let quiet_ns = socket.quiet_ns.unwrap_or(self.quiet_ns);
-            if socket.unread.is_empty() {
-                socket.quiet_ns = None;
-            }
-            if let Some(request) = socket.answering {
-                self.server.note_read(request, at_ns, quiet_ns);
-            }
             let result = Result::Bytes { bytes, stamp_ns, emptied };
             if self.completions.len() >= self.faults.completions || !self.overflow.is_empty() {
                 self.sockets[number].receive = None;
@@ -298,6 +307,20 @@ impl World {
         self.sockets[number].is_queued = true;
         self.work.push_back(Work::Read(number));
         self.has_work = true;
+    }
+
+    /// Takes the bytes of one read of a socket that has some.
+    fn take(&mut self, number: usize, most: usize) -> Read {
+        let socket = &mut self.sockets[number];
+        let (read, at_ns) = socket.take(most);
+        let quiet_ns = socket.quiet_ns.unwrap_or(self.quiet_ns);
+        if socket.unread.is_empty() {
+            socket.quiet_ns = None;
+        }
+        if let Some(request) = socket.answering {
+            self.server.note_read(request, at_ns, quiet_ns);
+        }
+        read
     }
 
     fn carry_out(&mut self, submission: Submission) {
@@ -374,7 +397,7 @@ impl World {
         if socket.fin {
             // The server closed the connection before this request.
             socket.reset = true;
-        } else if !socket.is_closing && self.server.is_complete(&self.sockets[number].request) {
+        } else if !socket.is_closing && parts(&self.sockets[number].request).is_some() {
             self.answer(number, now_ns);
         }
         Ok(taken)
@@ -425,12 +448,12 @@ impl World {
 }
 
 impl Socket {
-    /// Takes the bytes of one read, and the timestamp and arrival of the last segment that they are from.
-    fn take(&mut self) -> (Vec<u8>, Option<u64>, u64) {
+    /// Takes the bytes of one read, and the arrival of the last segment that they are from.
+    fn take(&mut self, most: usize) -> (Read, u64) {
         let mut bytes = Vec::new();
         let (mut stamp_ns, mut at_ns) = (None, 0);
-        while let Some(segment) = self.unread.front_mut().filter(|_| bytes.len() < MAX_READ) {
-            let taken = (segment.bytes.len() - segment.taken).min(MAX_READ - bytes.len());
+        while let Some(segment) = self.unread.front_mut().filter(|_| bytes.len() < most) {
+            let taken = (segment.bytes.len() - segment.taken).min(most - bytes.len());
             bytes.extend_from_slice(&segment.bytes[segment.taken..][..taken]);
             segment.taken += taken;
             (stamp_ns, at_ns) = (segment.stamp_ns, segment.at_ns);
@@ -438,8 +461,25 @@ impl Socket {
                 self.unread.pop_front();
             }
         }
-        (bytes, stamp_ns, at_ns)
+        (Read { bytes, stamp_ns }, at_ns)
     }
+}
+
+/// The bytes of one read, and the timestamp of the last segment that they are from.
+struct Read {
+    bytes: Vec<u8>,
+    stamp_ns: Option<u64>,
+}
+
+/// Starts to connect.
+fn open(world: &SharedWorld) -> io::Result<Opening> {
+    let number = world.borrow_mut().connect()?;
+    let pending = {
+        let world = world.borrow();
+        world.sockets[number].has_room_ns > world.time.now_ns()
+    };
+    let socket = SimSocket { world: world.clone(), number };
+    Ok(Opening { socket: EngineSocket::Simulated(Box::new(socket)), pending })
 }
 
 /// The ring of a worker.
@@ -447,11 +487,7 @@ pub struct SimKernel(pub SharedWorld);
 
 impl SimulatedKernel for SimKernel {
     fn connect(&mut self, _to: SocketAddr) -> io::Result<Opening> {
-        let number = self.0.borrow_mut().connect()?;
-        let world = self.0.borrow();
-        let pending = world.sockets[number].has_room_ns > world.time.now_ns();
-        let socket = SimSocket { world: self.0.clone(), number };
-        Ok(Opening { socket: EngineSocket::Simulated(Box::new(socket)), pending })
+        open(&self.0)
     }
 
     fn push(&mut self, submission: Submission) -> bool {
@@ -522,13 +558,13 @@ impl SimulatedKernel for SimKernel {
         Ok(())
     }
 
-    fn has_completions(&mut self) -> bool {
-        !self.0.borrow().completions.is_empty()
+    fn completions(&mut self) -> usize {
+        self.0.borrow().completions.len()
     }
 
-    fn take_completions(&mut self, take: &mut dyn FnMut(Completion<'_>)) {
+    fn take_completions(&mut self, most: usize, take: &mut dyn FnMut(Completion<'_>)) {
         let count = self.0.borrow().completions.len();
-        for _ in 0..count {
+        for _ in 0..count.min(most) {
             let Some(posted) = self.0.borrow_mut().completions.pop_front() else { return };
             let result = match &posted.result {
                 Result::Bytes { bytes, stamp_ns, emptied } => {
@@ -560,11 +596,19 @@ impl SimulatedSocket for SimSocket {
         self.world.borrow_mut().send(self.number, bytes)
     }
 
+    fn received(&self) -> Received {
+        self.world.borrow().sockets[self.number].received
+    }
+
     fn take_error(&self) -> io::Result<()> {
         match self.world.borrow().sockets[self.number].refused {
             true => Err(io::Error::from_raw_os_error(libc::ECONNREFUSED)),
             false => Ok(()),
         }
+    }
+
+    fn is_writable(&self, waker: &Waker) -> bool {
+        self.world.borrow_mut().is_writable(self.number, waker)
     }
 }
 

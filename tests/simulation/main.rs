@@ -10,6 +10,7 @@ mod kernel;
 mod run;
 mod scenario;
 mod server;
+mod talks;
 mod time;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

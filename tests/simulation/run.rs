@@ -11,22 +11,24 @@ use crossbeam_channel::{Receiver, unbounded};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use ringmark::engine::receive::ReceivePath;
+use ringmark::engine::receive::epoll::Epoll;
 use ringmark::engine::receive::ring::Ring;
 use ringmark::engine::receive::simulated::Kernel;
+use ringmark::engine::receive::simulated_set::Set;
 use ringmark::engine::worker::{Reply, WorkerThread};
 use ringmark::engine::worker_state::{PhasePlan, STOP_OFFERING, Setup};
-use ringmark::plan::{Plan, Timeouts, Transport};
+use ringmark::plan::{Timeouts, Transport};
 use ringmark::record::memory::MemoryBudget;
 use ringmark::record::{Block, CollectorMessage, Phase, WorkerReport};
-use ringmark::spec::{RigFacts, Spec, resolve};
 use ringmark::time::clock::Clock;
 use ringmark::time::{MS, S, Tick};
 use ringmark::workload::Workload;
 
 use super::executor::Tasks;
-use super::kernel::{SharedWorld, SimKernel, World};
+use super::kernel::{SharedWorld, SimKernel, SimSet, World};
 use super::scenario::Scenario;
 use super::server::{REQUEST_BODY, Server, Truth};
+use super::talks::{self, Prepared};
 use super::time::VirtualTime;
 
 /// What a run left behind.
@@ -48,17 +50,20 @@ struct SimWorker {
 /// More steps of a worker than any run needs: the engine hangs.
 const MAX_STEPS: u64 = 3_000_000;
 
-static PLAN: LazyLock<Plan> = LazyLock::new(|| {
-    let spec = Spec::default().with(|s| {
-        s.target.url = Some("http://127.0.0.1:9/v1/chat/completions".to_string());
-        s.target.model = Some("m".to_string());
-    });
-    let facts = RigFacts { allowed_cores: vec![0], started: "20260101_000000".to_string(), ..RigFacts::default() };
-    resolve(&spec, &facts).unwrap().remove(0)
+static SINGLE: LazyLock<Prepared> = LazyLock::new(|| {
+    let head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: s\r\n".to_vec();
+    let workload = Workload::fixed(head, vec![REQUEST_BODY.into()], "sim");
+    Prepared { plan: talks::plan(&talks::spec()), workload: Arc::new(workload) }
 });
 
+/// What the requests of a run are made of.
+pub fn prepared(scenario: &Scenario) -> &'static Prepared {
+    scenario.talks.map_or(&*SINGLE, |talks| talks::prepared(talks.with_pauses))
+}
+
 pub fn run(scenario: &Scenario) -> Outcome {
-    let mut plan = PLAN.clone();
+    let Prepared { plan, workload } = prepared(scenario);
+    let mut plan = plan.clone();
     plan.target.transport = Transport::Tcp(vec![SocketAddr::from(([127, 0, 0, 1], 9))]);
     plan.load = scenario.load.clone();
     plan.drain_ns = scenario.drain_ns;
@@ -68,10 +73,9 @@ pub fn run(scenario: &Scenario) -> Outcome {
     plan.stream = scenario.style.streams;
     plan.timeouts = Timeouts { connect_ns: 50 * MS, read_ns: 900 * MS, total_ns: 5 * S };
     let stop = Arc::new(AtomicU8::new(0));
-    let head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: s\r\n".to_vec();
     let setup = Arc::new(Setup {
         plan: Arc::new(plan),
-        workload: Arc::new(Workload::fixed(head, vec![REQUEST_BODY.into()], "sim")),
+        workload: workload.clone(),
         tls: None,
         stop: stop.clone(),
         abort: Arc::default(),
@@ -83,6 +87,7 @@ pub fn run(scenario: &Scenario) -> Outcome {
         connections_opened: AtomicU64::new(0),
         preflight: Arc::default(),
         trace: None,
+        may_spin: vec![scenario.may_spin; usize::from(scenario.workers)],
     });
     let (messages, records) = unbounded();
     let (_empty, empties) = unbounded();
@@ -92,7 +97,7 @@ pub fn run(scenario: &Scenario) -> Outcome {
         phase: Phase::Measured,
         load: scenario.load.clone(),
         share: Default::default(),
-        warmup: 0,
+        warmup: scenario.warmup,
         requests: scenario.requests,
         duration_ns: scenario.duration_ns,
         ramp_ns: scenario.ramp_ns,
@@ -126,7 +131,7 @@ pub fn run(scenario: &Scenario) -> Outcome {
             Reply::Ready(_) | Reply::Failed(_) => panic!("a worker did not run its phase"),
         }
     }
-    let unbegun = scenario.requests.map_or(0, |requests| requests - begun);
+    let unbegun = scenario.requests.map_or(0, |units| requests_of(scenario, Phase::Measured, units) - begun);
     let unsent = unbegun + reports.iter().map(|report| report.unsent).sum::<u64>();
     drop(phase);
     let worlds: Vec<SharedWorld> = workers.iter().map(|worker| worker.world.clone()).collect();
@@ -134,6 +139,17 @@ pub fn run(scenario: &Scenario) -> Outcome {
     drop(workers);
     let truths = worlds.iter().flat_map(|world| std::mem::take(&mut world.borrow_mut().server.truths)).collect();
     Outcome { blocks: blocks(&records), reports, truths, unsent }
+}
+
+/// The requests of so many units: those of all turns of conversations.
+pub fn requests_of(scenario: &Scenario, phase: Phase, units: u64) -> u64 {
+    match scenario.talks {
+        Some(_) => {
+            let conversations = prepared(scenario).conversations();
+            (0..units).map(|number| u64::from(conversations.turns(phase, number))).sum()
+        }
+        None => units,
+    }
 }
 
 fn blocks(records: &Receiver<CollectorMessage>) -> Vec<Block> {
@@ -152,13 +168,18 @@ impl SimWorker {
         let server = Server::new(scenario.style.clone());
         let world = World::new(time.clone(), rng, scenario.faults.clone(), server);
         let world = Rc::new(RefCell::new(world));
-        let ring = Ring::on(Kernel(Box::new(SimKernel(world.clone())))).unwrap();
+        let receive = if scenario.epoll {
+            ReceivePath::SimulatedEpoll(Box::new(Epoll::on(Set(Box::new(SimSet(world.clone()))))))
+        } else {
+            let ring = Ring::on(Kernel(Box::new(SimKernel(world.clone())))).unwrap();
+            ReceivePath::Simulated(Box::new(ring))
+        };
         let tasks = Tasks::default();
         let thread = WorkerThread::new(
             setup.clone(),
             (number, scenario.workers),
             Clock::simulated(time),
-            (ReceivePath::Simulated(Box::new(ring)), tasks.executor()),
+            (receive, tasks.executor()),
             empties,
         );
         SimWorker { world, tasks, thread: Rc::new(RefCell::new(Some(thread))), reply: Rc::default() }

@@ -15,11 +15,20 @@ pub struct Scenario {
     pub seed: u64,
     pub workers: u16,
     pub load: Load,
+    /// Units of the warm-up, which flows into the measured phase.
+    pub warmup: u64,
+    /// A unit is a conversation.
+    pub talks: Option<Talks>,
+    /// Units of the measured phase.
     pub requests: Option<u64>,
     pub duration_ns: Option<u64>,
     pub ramp_ns: u64,
     pub drain_ns: u64,
     pub spin: bool,
+    /// The receive path is that of machines without a ring.
+    pub epoll: bool,
+    /// The workers may spin before scheduled sends.
+    pub may_spin: bool,
     pub cold: bool,
     /// When the user interrupts the run, and whether at once.
     pub interrupt: Option<(u64, bool)>,
@@ -30,6 +39,13 @@ pub struct Scenario {
     pub steps: Vec<Step>,
     /// The time of one reading of the clock.
     pub reading_ns: u64,
+}
+
+/// The conversations of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Talks {
+    /// Later turns are due after a pause.
+    pub with_pauses: bool,
 }
 
 /// Draws one of these.
@@ -48,7 +64,8 @@ impl Scenario {
         let is_calm = rng.random_bool(0.2);
         let parallel = one_of(rng, &[1, 2, 3, 8, 16, 40, 100, 250]);
         let workers = one_of(rng, &[1, 1, 2, 3, 4]).min(parallel) as u16;
-        let spin = rng.random_bool(0.1);
+        let epoll = rng.random_bool(0.2);
+        let spin = !epoll && rng.random_bool(0.1);
         // A busy loop over seconds of virtual time takes too long.
         let rates: &[f64] = if spin { &[500.0, 4000.0] } else { &[50.0, 500.0, 4000.0] };
         let rate_per_s = one_of(rng, rates);
@@ -62,14 +79,20 @@ impl Scenario {
         let requests = rng.random_range(1..u64::from(parallel) * 2 + 40);
         let ends_by_duration = rng.random_bool(0.1)
             && !matches!(&load, Load::Open { schedule } | Load::Paced { schedule, .. } if schedule.arrival == Arrival::Burst);
+        let warmup = if rng.random_bool(0.3) { rng.random_range(1..u64::from(parallel) + 20) } else { 0 };
+        let talks = rng.random_bool(0.2).then(|| Talks { with_pauses: rng.random_bool(0.5) });
         Scenario {
             seed,
             workers,
+            warmup,
+            talks,
             requests: (!ends_by_duration).then_some(requests),
             duration_ns: (ends_by_duration || rng.random_bool(0.1)).then(|| rng.random_range(MS..150 * MS)),
             ramp_ns: one_of(rng, &[0, 0, 0, 30 * MS]),
             drain_ns: one_of(rng, &[20 * MS, 5 * S]),
             spin,
+            epoll,
+            may_spin: seed.is_multiple_of(3),
             cold: rng.random_bool(0.2),
             interrupt: rng.random_bool(0.1).then(|| (BEGIN_NS + rng.random_range(0..300 * MS), rng.random_bool(0.3))),
             style: style(rng, is_calm),

@@ -47,7 +47,11 @@ pub enum Sent {
 /// What happened with one request, in monotonic nanoseconds of its worker.
 #[derive(Clone, Debug, Default)]
 pub struct Truth {
-    pub index: u64,
+    /// The phase and the number of the request.
+    pub id: RequestId,
+    /// The JSON body of the request, and the text of the answer.
+    pub body: Vec<u8>,
+    pub text: String,
     /// The last byte of the request left the client.
     pub received_ns: u64,
     /// When each output event was complete at the client.
@@ -60,6 +64,9 @@ pub struct Truth {
     /// Reads: the arrival that gave the timestamp, and when the socket could last be seen to be empty before.
     pub reads: Vec<(u64, u64)>,
 }
+
+/// The letter of the phase of a request, and its number in that phase.
+pub type RequestId = (char, u64);
 
 /// The server as one worker sees it.
 pub struct Server {
@@ -84,14 +91,11 @@ impl Server {
         Server { style, truths: Vec::new() }
     }
 
-    pub fn is_complete(&self, request: &[u8]) -> bool {
-        request.ends_with(REQUEST_BODY)
-    }
-
     /// The number of the answer, and its parts with the times at which they arrive.
     pub fn answer(&mut self, request: &[u8], now_ns: u64, rng: &mut ChaCha8Rng) -> (usize, Vec<(u64, Sent)>) {
         let mut script = Script { style: &self.style, rng, now_ns, segment: Vec::new(), sent: Vec::new() };
-        let mut truth = Truth { index: request_index(request), received_ns: now_ns, ..Truth::default() };
+        let (head, body) = parts(request).expect("the request is complete");
+        let mut truth = Truth { id: request_id(head), body: body.to_vec(), received_ns: now_ns, ..Truth::default() };
         script.pause(&script.style.ttft_ns.clone());
         if script.happens(self.style.error_status) {
             script.write(b"HTTP/1.1 500 No\r\nContent-Length: 4\r\n\r\noops");
@@ -120,10 +124,24 @@ impl Server {
     }
 }
 
-fn request_index(request: &[u8]) -> u64 {
-    let text = String::from_utf8_lossy(request);
-    let number = text.split("X-Request-Id: sim-").nth(1).and_then(|rest| rest.split("\r\n").next());
-    number.and_then(|text| text[1..].parse().ok()).expect("a request has a number")
+/// Head and body of a request; `None` if it is not complete.
+pub fn parts(request: &[u8]) -> Option<(&str, &[u8])> {
+    let end = memchr::memmem::find(request, b"\r\n\r\n")? + 4;
+    let head = std::str::from_utf8(&request[..end]).expect("a head is text");
+    let length: usize = header(head, "Content-Length: ")?.parse().expect("a length is a number");
+    let body = &request[end..];
+    assert!(body.len() <= length, "more than one request at once");
+    (body.len() == length).then_some((head, body))
+}
+
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.split(name).nth(1)?.split("\r\n").next()
+}
+
+fn request_id(head: &str) -> RequestId {
+    let id = header(head, "X-Request-Id: ").and_then(|id| id.rsplit('-').next()).expect("a request has an id");
+    let letter = id.chars().next().expect("a phase");
+    (letter, id[letter.len_utf8()..].parse().expect("a number"))
 }
 
 impl Script<'_> {
@@ -188,6 +206,7 @@ impl Script<'_> {
                 return;
             }
             let text = "x".repeat(self.rng.random_range(self.style.text_bytes.clone()));
+            truth.text.push_str(&text);
             let at_ns = self.event(&format!(r#"{{"choices":[{{"index":0,"delta":{{"content":"{text}"}}}}]}}"#));
             truth.events_ns.push(at_ns);
             if self.happens(self.style.comment) {
@@ -225,6 +244,7 @@ impl Script<'_> {
     fn document(&mut self, truth: &mut Truth) {
         let tokens = self.rng.random_range(self.style.tokens.clone());
         let text = "x".repeat(self.rng.random_range(self.style.text_bytes.clone()) * tokens);
+        truth.text.push_str(&text);
         let body = format!(
             r#"{{"choices":[{{"index":0,"message":{{"content":"{text}"}},"finish_reason":"stop"}}],"usage":{{"prompt_tokens":3,"completion_tokens":{tokens},"total_tokens":{}}}}}"#,
             tokens + 3

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the wheel, installs it into a fresh virtual environment and runs the package's tests there.
+# Builds the wheel, installs it into a fresh virtual environment, runs the package's tests there, and checks its types.
 #
 #   tools/python/run.sh FOLDER [PROFILE]
 #
@@ -21,6 +21,9 @@ if ! "$folder/build/bin/maturin" --version >/dev/null 2>&1; then
     python3 -m venv "$folder/build"
     "$folder/build/bin/python" -m pip install --quiet --disable-pip-version-check 'maturin>=1.7,<2'
 fi
+if ! "$folder/build/bin/mypy" --version >/dev/null 2>&1; then
+    "$folder/build/bin/python" -m pip install --quiet --disable-pip-version-check mypy
+fi
 rm -rf "$folder/wheels"
 start=$SECONDS
 (cd "$here" && "$folder/build/bin/maturin" build --profile "$profile" --out "$folder/wheels")
@@ -28,7 +31,10 @@ echo "python: the wheel took $((SECONDS - start)) s"
 
 python3 -m venv "$scratch/venv"
 "$scratch/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-index "$folder"/wheels/ringmark-*.whl
+# The documents of --json are checked with a validator that is not ours.
+"$scratch/venv/bin/python" -m pip install --quiet --disable-pip-version-check 'jsonschema>=4.18,<5'
 cd "$scratch"
 unset RINGMARK PYTHONPATH
-PYTHONDONTWRITEBYTECODE=1 "$scratch/venv/bin/python" -m unittest discover -s "$here/tests"
+MYPYPATH="$here/python" "$folder/build/bin/mypy" --strict --cache-dir "$scratch/mypy" -p ringmark
+MYPY="$folder/build/bin/mypy" PYTHONDONTWRITEBYTECODE=1 "$scratch/venv/bin/python" -m unittest discover -s "$here/tests"
 echo "python: done"

@@ -120,13 +120,13 @@ impl RingKernel for KernelRing {
         self.enter(wanted, GETEVENTS | EXT_ARG, Some(&arguments))
     }
 
-    fn has_completions(&mut self) -> bool {
-        !self.ring.completion().is_empty()
+    fn completions(&mut self) -> usize {
+        self.ring.completion().len()
     }
 
     #[inline]
-    fn take_completions(&mut self, take: &mut impl FnMut(Completion<'_>)) {
-        for entry in self.ring.completion() {
+    fn take_completions(&mut self, most: usize, take: &mut impl FnMut(Completion<'_>)) {
+        for entry in self.ring.completion().take(most) {
             take_entry(&entry, &mut self.buffers, &self.message, take);
         }
         self.buffers.publish();

@@ -77,9 +77,9 @@ pub trait RingKernel {
     /// That of the system call; ETIME after `limit_ns`.
     fn wait(&mut self, wanted: u32, min_wait_us: u32, limit_ns: u64) -> io::Result<()>;
 
-    /// Whether the completion queue has entries.
-    fn has_completions(&mut self) -> bool;
+    /// The number of entries in the completion queue.
+    fn completions(&mut self) -> usize;
 
-    /// Takes all entries of the completion queue.
-    fn take_completions(&mut self, take: &mut impl FnMut(Completion<'_>));
+    /// Takes up to `most` entries of the completion queue, the oldest ones.
+    fn take_completions(&mut self, most: usize, take: &mut impl FnMut(Completion<'_>));
 }

@@ -12,6 +12,8 @@ pub mod kernel;
 pub mod ring;
 #[cfg(feature = "internals")]
 pub mod simulated;
+#[cfg(feature = "internals")]
+pub mod simulated_set;
 mod submissions;
 
 use std::io;
@@ -30,6 +32,9 @@ pub enum ReceivePath {
     /// A ring on a simulated kernel.
     #[cfg(feature = "internals")]
     Simulated(Box<ring::Ring<simulated::Kernel>>),
+    /// Epoll on a simulated set.
+    #[cfg(feature = "internals")]
+    SimulatedEpoll(Box<epoll::Epoll<simulated_set::Set>>),
 }
 
 impl ReceivePath {
@@ -62,6 +67,18 @@ impl ReceivePath {
         Ok(ReceivePath::Epoll(Box::new(epoll)))
     }
 
+    /// Whether all that a poll delivers was read before its first delivery: each read of epoll is a later one.
+    pub(crate) fn delivers_batches(&self) -> bool {
+        match self {
+            ReceivePath::Ring(_) => true,
+            ReceivePath::Epoll(_) => false,
+            #[cfg(feature = "internals")]
+            ReceivePath::Simulated(_) => true,
+            #[cfg(feature = "internals")]
+            ReceivePath::SimulatedEpoll(_) => false,
+        }
+    }
+
     /// Starts to receive on a connected socket.
     pub(crate) fn watch(&mut self, source: ConnectionKey, socket: &Rc<Socket>) -> io::Result<()> {
         match self {
@@ -69,6 +86,8 @@ impl ReceivePath {
             ReceivePath::Epoll(epoll) => epoll.watch(source, socket),
             #[cfg(feature = "internals")]
             ReceivePath::Simulated(ring) => ring.watch(source, socket.raw()),
+            #[cfg(feature = "internals")]
+            ReceivePath::SimulatedEpoll(epoll) => epoll.watch(source, socket),
         }
     }
 
@@ -79,26 +98,50 @@ impl ReceivePath {
             ReceivePath::Epoll(epoll) => epoll.forget(source),
             #[cfg(feature = "internals")]
             ReceivePath::Simulated(ring) => ring.forget(source),
+            #[cfg(feature = "internals")]
+            ReceivePath::SimulatedEpoll(epoll) => epoll.forget(source),
         }
     }
 
-    /// Delivers everything that has arrived, in order, and returns the number of reads. `now` is the current time.
+    /// Delivers what has arrived, in order, and returns the number of reads; after many, the rest is left to the next poll
+    /// ([`ReceivePath::has_more`]). `now` is the current time.
     pub(crate) fn poll(&mut self, now: Tick, deliver: &mut impl FnMut(ReceiveEvent<'_>)) -> io::Result<usize> {
         match self {
             ReceivePath::Ring(ring) => ring.poll(now, deliver),
             ReceivePath::Epoll(epoll) => epoll.poll(now, deliver),
             #[cfg(feature = "internals")]
             ReceivePath::Simulated(ring) => ring.poll(now, deliver),
+            #[cfg(feature = "internals")]
+            ReceivePath::SimulatedEpoll(epoll) => epoll.poll(now, deliver),
         }
     }
 
-    /// Waits until something has arrived, at most until `until`. The event loop waits for the epoll set itself.
-    pub(crate) fn wait(&mut self, now: Tick, until: Tick) -> io::Result<()> {
+    /// Whether the last poll has left events to the next one.
+    pub(crate) fn has_more(&self) -> bool {
         match self {
-            ReceivePath::Ring(ring) => ring.wait(now, until),
+            ReceivePath::Ring(ring) => ring.has_more(),
+            ReceivePath::Epoll(epoll) => epoll.has_more,
+            #[cfg(feature = "internals")]
+            ReceivePath::Simulated(ring) => ring.has_more(),
+            #[cfg(feature = "internals")]
+            ReceivePath::SimulatedEpoll(epoll) => epoll.has_more,
+        }
+    }
+
+    /// Waits until something has arrived, at most until `until`; for the first `gather_ns` of that, one event is not
+    /// enough. The event loop waits for the epoll set itself.
+    pub(crate) fn wait(&mut self, now: Tick, until: Tick, gather_ns: u64) -> io::Result<()> {
+        match self {
+            ReceivePath::Ring(ring) => ring.wait(now, until, gather_ns),
             ReceivePath::Epoll(_) => Ok(()),
             #[cfg(feature = "internals")]
-            ReceivePath::Simulated(ring) => ring.wait(now, until),
+            ReceivePath::Simulated(ring) => ring.wait(now, until, gather_ns),
+            #[cfg(feature = "internals")]
+            ReceivePath::SimulatedEpoll(epoll) => {
+                epoll.wake_at(until)?;
+                epoll.kernel().0.wait();
+                Ok(())
+            }
         }
     }
 
@@ -110,6 +153,8 @@ impl ReceivePath {
             ReceivePath::Epoll(_) => Ok(false),
             #[cfg(feature = "internals")]
             ReceivePath::Simulated(ring) => ring.await_writable(slot, socket.raw()).map(|()| true),
+            #[cfg(feature = "internals")]
+            ReceivePath::SimulatedEpoll(_) => Ok(false),
         }
     }
 
@@ -120,6 +165,8 @@ impl ReceivePath {
             ReceivePath::Epoll(_) => Ok(()),
             #[cfg(feature = "internals")]
             ReceivePath::Simulated(ring) => ring.forget_writable(slot),
+            #[cfg(feature = "internals")]
+            ReceivePath::SimulatedEpoll(_) => Ok(()),
         }
     }
 
@@ -130,6 +177,8 @@ impl ReceivePath {
             ReceivePath::Epoll(_) => 0,
             #[cfg(feature = "internals")]
             ReceivePath::Simulated(ring) => ring.shortages,
+            #[cfg(feature = "internals")]
+            ReceivePath::SimulatedEpoll(_) => 0,
         }
     }
 }

@@ -3,9 +3,10 @@
 //! It is separate from monoio's ring, because monoio needs one submission and one wake-up per read, which is too slow
 //! for 100,000 events per second over 10,000 streams. Here a read needs no submission, no waker and no copy.
 //!
-//! The worker also waits in this ring. A wait first gathers events for [`GATHER_US`]. The kernel timestamps every
-//! arrival, so processing an event later does not change its arrival time, and one wake-up for several events costs
-//! less CPU time, both here and at the sender, whose kernel wakes this thread.
+//! The worker also waits in this ring. A wait can first gather events, for as long as `engine::waiting` allows.
+//!
+//! Many completions are delivered in parts, so that slots send their next requests between two of them: see
+//! [`Ring::poll`].
 //!
 //! # When a connection was last empty
 //!
@@ -32,11 +33,13 @@ use crate::time::{S, Tick, US};
 const TAG_WRITABLE: u64 = 1 << 63;
 const TAG_CANCEL: u64 = 1 << 62;
 
-/// How long a wait gathers events before the first one ends it, microseconds.
-const GATHER_US: u32 = 30;
 /// This many events end the gathering early.
 const GATHER_EVENTS: u32 = 64;
+/// So many completions are delivered at a time.
+const PART: usize = 256;
 
+/// How long the first call may gather, microseconds.
+const TRIAL_US: u32 = 30;
 /// How often the first call is tried if the kernel refuses it for the moment.
 const ENTER_TRIES: u32 = 16;
 
@@ -58,8 +61,19 @@ pub struct Ring<K = KernelRing> {
     used_at: Tick,
     /// The completions taken next are of reads after this time.
     taken_at: Tick,
+    /// The completions of the last poll that are not delivered yet.
+    rest: Option<Rest>,
     /// How often the buffers ran out.
     pub shortages: u64,
+}
+
+/// Completions that a poll has left to the next one.
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    count: usize,
+    /// [`Ring::quiet_at`] before the poll that found them, and the time of that poll.
+    quiet_at: Tick,
+    polled_at: Tick,
 }
 
 /// The state of one connection's receive, by the number of the connection.
@@ -113,6 +127,7 @@ impl<K: RingKernel> Ring<K> {
             quiet_at: Tick(0),
             used_at: Tick(0),
             taken_at: Tick(0),
+            rest: None,
             shortages: 0,
         })
     }
@@ -177,37 +192,47 @@ impl<K: RingKernel> Ring<K> {
         self.write_wait(slot)
     }
 
-    /// Waits until something has arrived, at most until `until`.
-    pub fn wait(&mut self, now: Tick, until: Tick) -> io::Result<()> {
+    /// Waits until something has arrived, at most until `until`. For the first `gather_ns` of that, one event is not enough.
+    pub fn wait(&mut self, now: Tick, until: Tick, gather_ns: u64) -> io::Result<()> {
         let left_ns = until.0.saturating_sub(now.0);
-        if left_ns == 0 {
+        if left_ns == 0 || self.has_more() {
             return Ok(());
         }
         self.used_at = now;
-        if !self.kernel.has_completions() {
+        if self.kernel.completions() == 0 {
             self.note_quiet(now);
         }
-        let gather = self.gathers && left_ns > u64::from(GATHER_US) * US;
-        let (wanted, min_wait_us) = if gather { (GATHER_EVENTS, GATHER_US) } else { (1, 0) };
-        match self.kernel.wait(wanted, min_wait_us, left_ns) {
+        let gathers = self.gathers && gather_ns > 0;
+        let (wanted, min_wait_ns) = match gathers {
+            true if left_ns <= gather_ns => (GATHER_EVENTS, 0),
+            true => (GATHER_EVENTS, gather_ns),
+            false => (1, 0),
+        };
+        match self.kernel.wait(wanted, (min_wait_ns / US) as u32, left_ns) {
             Err(error) if error.raw_os_error() == Some(libc::ETIME) => Ok(()),
             other => self.backlog.judge(other).map(drop),
         }
     }
 
-    /// Delivers everything that has arrived, in order, and returns the number of reads. `now` is the current time.
+    /// Whether the last poll has left completions to the next one.
+    pub(crate) fn has_more(&self) -> bool {
+        self.rest.is_some()
+    }
+
+    /// Delivers what has arrived, in order, and returns the number of reads; after many of them, the rest is left to the
+    /// next poll ([`Ring::has_more`]). `now` is the current time.
     pub(crate) fn poll(&mut self, now: Tick, deliver: &mut impl FnMut(ReceiveEvent<'_>)) -> io::Result<usize> {
         self.used_at = now;
-        // Deferred work, and what an overflowed completion queue left behind.
-        if self.kernel.pending_work().any() {
-            let done = self.kernel.run_work();
-            self.backlog.judge(done)?;
-        }
-        let quiet_before = self.quiet_at;
-        self.note_quiet(now);
-        let reads = self.take_completions(quiet_before, deliver);
-        if !self.kernel.pending_work().overflow {
-            self.taken_at = now;
+        let rest = match self.rest.take() {
+            Some(rest) => rest,
+            None => self.find_completions(now)?,
+        };
+        let part = rest.count.min(PART);
+        let reads = self.take_completions(part, rest.quiet_at, deliver);
+        if rest.count > part {
+            self.rest = Some(Rest { count: rest.count - part, ..rest });
+        } else if !self.kernel.pending_work().overflow {
+            self.taken_at = rest.polled_at;
         }
         self.arm_again()?;
         // What the kernel could not take when it was pushed: the completions that were in its way are processed now.
@@ -217,6 +242,19 @@ impl<K: RingKernel> Ring<K> {
         Ok(reads)
     }
 
+    /// Lets the kernel do what it has deferred. All that is complete then is what this poll, and those that take over the
+    /// rest, deliver.
+    fn find_completions(&mut self, now: Tick) -> io::Result<Rest> {
+        // Deferred work, and what an overflowed completion queue left behind.
+        if self.kernel.pending_work().any() {
+            let done = self.kernel.run_work();
+            self.backlog.judge(done)?;
+        }
+        let quiet_at = self.quiet_at;
+        self.note_quiet(now);
+        Ok(Rest { count: self.kernel.completions(), quiet_at, polled_at: now })
+    }
+
     /// Notes that every armed socket is empty at `now` or later, but for what is in the completion queue, if that is so.
     fn note_quiet(&mut self, now: Tick) {
         if !self.kernel.pending_work().any() && !self.kernel.has_unsubmitted() && self.backlog.is_empty() {
@@ -224,11 +262,12 @@ impl<K: RingKernel> Ring<K> {
         }
     }
 
-    /// Delivers what is in the completion queue. `quiet_at`: when all sockets were last known to be empty before.
-    fn take_completions(&mut self, quiet_at: Tick, deliver: &mut impl FnMut(ReceiveEvent<'_>)) -> usize {
+    /// Delivers up to `most` entries of the completion queue. `quiet_at`: when all sockets were last known to be empty
+    /// before.
+    fn take_completions(&mut self, most: usize, quiet_at: Tick, deliver: &mut impl FnMut(ReceiveEvent<'_>)) -> usize {
         let Ring { kernel, rearm, watched, write_waits, taken_at, shortages, .. } = self;
         let mut reads = 0;
-        kernel.take_completions(&mut |completion| {
+        kernel.take_completions(most, &mut |completion| {
             let data = completion.user_data;
             if data & TAG_CANCEL != 0 {
                 return;
@@ -299,7 +338,7 @@ impl<K: RingKernel> Ring<K> {
 fn can_gather(kernel: &mut impl RingKernel) -> io::Result<bool> {
     let mut tries = 0;
     loop {
-        match kernel.wait(0, GATHER_US, S) {
+        match kernel.wait(0, TRIAL_US, S) {
             Ok(()) => return Ok(true),
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(false),
             Err(error) if is_temporary(&error) && tries < ENTER_TRIES => tries += 1,

@@ -33,9 +33,9 @@ pub trait SimulatedKernel {
     /// Those of [`RingKernel::wait`].
     fn wait(&mut self, wanted: u32, min_wait_us: u32, limit_ns: u64) -> io::Result<()>;
 
-    fn has_completions(&mut self) -> bool;
+    fn completions(&mut self) -> usize;
 
-    fn take_completions(&mut self, take: &mut dyn FnMut(Completion<'_>));
+    fn take_completions(&mut self, most: usize, take: &mut dyn FnMut(Completion<'_>));
 }
 
 /// The kernel of a worker in a simulation.
@@ -66,11 +66,11 @@ impl RingKernel for Kernel {
         self.0.wait(wanted, min_wait_us, limit_ns)
     }
 
-    fn has_completions(&mut self) -> bool {
-        self.0.has_completions()
+    fn completions(&mut self) -> usize {
+        self.0.completions()
     }
 
-    fn take_completions(&mut self, take: &mut impl FnMut(Completion<'_>)) {
-        self.0.take_completions(take);
+    fn take_completions(&mut self, most: usize, take: &mut impl FnMut(Completion<'_>)) {
+        self.0.take_completions(most, take);
     }
 }

@@ -130,11 +130,11 @@ mod tests {
             Ok(())
         }
 
-        fn has_completions(&mut self) -> bool {
-            false
+        fn completions(&mut self) -> usize {
+            0
         }
 
-        fn take_completions(&mut self, _take: &mut impl FnMut(Completion<'_>)) {}
+        fn take_completions(&mut self, _most: usize, _take: &mut impl FnMut(Completion<'_>)) {}
     }
 
     fn entry(number: u64) -> Submission {

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::event::PollFlags;
 use rustls::ClientConfig;
@@ -11,15 +11,15 @@ use rustls::ClientConfig;
 use crate::api::answer::{Answer, Step};
 use crate::engine::connections::END_EVENT_GRACE_NS;
 use crate::engine::tls_response;
-use crate::net::blocking::{send_all, send_encrypted, wait_ready};
+use crate::net::blocking::{send_all, send_encrypted, wait_ready, wait_unless};
 use crate::net::local_address::start_tcp;
 use crate::net::socket::{Connecting, connect_unix, receive, take_error};
 use crate::net::tls::Tls;
 use crate::plan::{Plan, Transport};
 use crate::record::trace::ResponseTracer;
 use crate::record::{Failure, Phase, RequestRecord};
+use crate::time::Tick;
 use crate::time::clock::Clock;
-use crate::time::{MS, Tick};
 
 /// The values needed to open a connection.
 pub(super) struct ConnectContext<'a> {
@@ -27,6 +27,16 @@ pub(super) struct ConnectContext<'a> {
     pub(super) config: Option<&'a Arc<ClientConfig>>,
     pub(super) clock: &'a Clock,
     pub(super) connections_opened: &'a AtomicU64,
+    /// The run has ended.
+    pub(super) stop: &'a AtomicBool,
+}
+
+impl ConnectContext<'_> {
+    /// Whether a wait that begins now is over: after `timeout_ns`, or when the run has ended.
+    fn over_after(&self, timeout_ns: u64) -> impl Fn() -> bool {
+        let deadline = self.clock.now().plus_ns(timeout_ns);
+        move || self.stop.load(Ordering::Relaxed) || self.clock.now() > deadline
+    }
 }
 
 /// A connection and its request.
@@ -125,12 +135,13 @@ impl Connection {
         Ok(())
     }
 
-    /// Writes the request; blocks until all is written.
-    pub(super) fn send(&mut self) -> io::Result<()> {
+    /// Writes the request; blocks until all is written, at most for the read timeout.
+    pub(super) fn send(&mut self, context: &ConnectContext<'_>) -> io::Result<()> {
         let Some(socket) = &self.socket else { return Err(io::ErrorKind::NotConnected.into()) };
+        let is_over = context.over_after(context.plan.timeouts.read_ns);
         match &mut self.tls {
-            None => send_all(socket, &self.wire),
-            Some(tls) => send_encrypted(socket, tls, &self.wire),
+            None => send_all(socket, &self.wire, &is_over),
+            Some(tls) => send_encrypted(socket, tls, &self.wire, &is_over),
         }
     }
 
@@ -188,7 +199,8 @@ fn open(context: &ConnectContext<'_>) -> Result<OwnedFd, SendError> {
 /// Waits until the socket is connected, and sets it to blocking.
 fn finish_connecting(connecting: Connecting, context: &ConnectContext<'_>) -> Result<OwnedFd, SendError> {
     let fd = connecting.fd;
-    if connecting.pending && !wait_ready(&fd, PollFlags::OUT, context.plan.timeouts.connect_ns) {
+    let is_over = context.over_after(context.plan.timeouts.connect_ns);
+    if connecting.pending && !wait_unless(&fd, PollFlags::OUT, &is_over) {
         return Err((Failure::ConnectTimeout, "no connection in time (--connect-timeout)".to_string()));
     }
     take_error(&fd)
@@ -206,15 +218,12 @@ fn handshake(
 ) -> Result<Tls, SendError> {
     let failed = |text: String| (Failure::Tls, text);
     let mut tls = Tls::new(config.clone(), &context.plan.target.host).map_err(failed)?;
-    send_encrypted(socket, &mut tls, &[]).map_err(|error| failed(error.to_string()))?;
-    let deadline = context.clock.now().plus_ns(context.plan.timeouts.connect_ns);
+    let is_over = context.over_after(context.plan.timeouts.connect_ns);
+    send_encrypted(socket, &mut tls, &[], &is_over).map_err(|error| failed(error.to_string()))?;
     let mut buffer = [0; 16 * 1024];
     while tls.is_handshaking() {
-        if context.clock.now() > deadline {
+        if !wait_unless(socket, PollFlags::IN, &is_over) || is_over() {
             return Err((Failure::ConnectTimeout, "the TLS handshake did not end in time (--connect-timeout)".into()));
-        }
-        if !wait_ready(socket, PollFlags::IN, 100 * MS) {
-            continue;
         }
         match receive(socket, &mut buffer) {
             Ok((0, _)) => return Err(failed("the server closed the connection during the TLS handshake".to_string())),

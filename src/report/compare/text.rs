@@ -1,6 +1,7 @@
 //! A comparison on the screen.
 
 use super::cells::{cells, heads};
+use super::gate::{self, Gate};
 use super::rows::compare;
 use super::sides::{Comparison, Entry, about, letter, note};
 use super::warnings::warnings;
@@ -34,6 +35,23 @@ pub fn render(comparison: &Comparison<'_>, width: usize) -> String {
     comparison.missing.iter().for_each(|missing| out.push_str(&wrap("", &missing.text(Language::En), width)));
     let note = wrap("", note(comparison, Language::En), width);
     visible(&format!("{out}\n{note}")).into_owned()
+}
+
+/// The verdicts of `--fail-on` as text, in lines of at most `width` columns.
+pub fn render_gate(gate: &Gate, width: usize) -> String {
+    let width = width.max(NARROWEST);
+    let mut aligns = vec![Align::Left; gate::HEADS.len()];
+    aligns[3..7].fill(Align::Right);
+    let table = Table {
+        head: gate::HEADS.map(str::to_string).to_vec(),
+        aligns,
+        rows: gate.tests.iter().map(gate::cells).collect(),
+        grid: false,
+    };
+    let verdict = if gate.has_failed() { "FAILED" } else { "passed" };
+    let mut out = format!("\nGate (--fail-on): {verdict}\n");
+    blocks(table, width).iter().for_each(|block| out.push_str(&block.render()));
+    visible(&(out + &wrap("", &gate::note(gate), width))).into_owned()
 }
 
 /// Warnings and tables of two entries.

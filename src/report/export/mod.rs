@@ -2,6 +2,7 @@
 
 mod aiperf;
 mod csv;
+mod evalscope;
 mod llmd;
 mod unix_time;
 mod vllm;
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 use super::measured;
 use crate::files;
 use crate::plan::export::{Export, Format};
-use crate::store::{StoreError, evalscope};
+use crate::store::{StoreError, evalscope as evalscope_db};
 
 /// Why an export failed.
 #[derive(Debug, thiserror::Error)]
@@ -29,11 +30,19 @@ pub enum ExportError {
 pub fn write_all(exports: &[Export], databases: &[PathBuf]) -> Result<Vec<PathBuf>, ExportError> {
     let mut written = Vec::new();
     for export in exports {
-        if export.format == Format::LmdeployCsv {
+        if matches!(export.format, Format::LmdeployCsv | Format::LmdeployApiCsv) {
             let summaries = databases.iter().map(|path| super::from_database(path)).collect::<Result<Vec<_>, _>>()?;
             let by_load = super::advice::by_load(&summaries.iter().collect::<Vec<_>>());
-            write(&export.path, csv::lmdeploy(&by_load).as_bytes())?;
+            let text = match export.format {
+                Format::LmdeployApiCsv => csv::lmdeploy_api(&by_load),
+                _ => csv::lmdeploy(&by_load),
+            };
+            write(&export.path, text.as_bytes())?;
             written.push(export.path.clone());
+            continue;
+        }
+        if export.format == Format::Evalscope {
+            written.extend(evalscope::write_folder(databases, &export.path)?);
             continue;
         }
         for (number, database) in databases.iter().enumerate() {
@@ -53,12 +62,14 @@ pub(crate) fn write_csv(path: &Path, summary: &crate::stats::Summary) -> Result<
 fn write_one(format: Format, database: &Path, path: &Path) -> Result<(), ExportError> {
     let text = match format {
         Format::LmdeployCsv => csv::lmdeploy(&[&super::from_database(database)?]),
+        Format::LmdeployApiCsv => csv::lmdeploy_api(&[&super::from_database(database)?]),
         Format::Vllm => vllm::json(database, &measured(database)?)?,
         Format::Aiperf => aiperf::lines(database, &measured(database)?)?,
         Format::Llmd => llmd::json(&measured(database)?),
+        Format::Evalscope => return evalscope::write_folder(&[database.to_path_buf()], path).map(drop),
         Format::EvalscopeDb => {
             make_folder(path)?;
-            return Ok(evalscope::export(database, path)?);
+            return Ok(evalscope_db::export(database, path)?);
         }
     };
     write(path, text.as_bytes())

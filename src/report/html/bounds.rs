@@ -21,6 +21,28 @@ pub fn series(s: &Summary, figure: Figure) -> &Series {
     }
 }
 
+/// The lower and the upper end of a time: only TPOT can be a range, otherwise they are the same.
+pub fn ends(s: &Summary, figure: Figure) -> (&Series, &Series) {
+    match figure {
+        Figure::Tpot => s.series.tpot_ends(),
+        Figure::Ttft | Figure::Itl | Figure::Latency => (series(s, figure), series(s, figure)),
+    }
+}
+
+/// A value of a time as text: of a range both ends.
+pub fn with_ends(
+    s: &Summary,
+    figure: Figure,
+    value: impl Fn(&Series) -> Option<f64>,
+    text: impl Fn(f64) -> String,
+) -> String {
+    let (low, high) = ends(s, figure);
+    match (value(low).map(&text), value(high).map(&text)) {
+        (Some(low), Some(high)) if low != high => format!("{low} … {high}"),
+        (low, _) => low.unwrap_or_else(|| "-".to_string()),
+    }
+}
+
 /// The bounds of its percentiles from the measurement error, at the places of [`LEVELS`].
 pub fn bounds(s: &Summary, figure: Figure) -> &[Bound] {
     let own = &s.measurement_error;
@@ -35,7 +57,7 @@ pub fn bounds(s: &Summary, figure: Figure) -> &[Bound] {
 /// The upper bound of a percentile, seconds, if its error is as large as the figure itself.
 pub fn at_most_s(s: &Summary, figure: Figure, per_mille: u32) -> Option<f64> {
     let bound = bounds(s, figure).get(LEVELS.iter().position(|level| level.per_mille == per_mille)?)?;
-    let value = series(s, figure).value(per_mille)?;
+    let value = ends(s, figure).1.value(per_mille)?;
     (bound.low <= 0.0 || bound.high - value > value).then_some(bound.high)
 }
 

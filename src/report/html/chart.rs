@@ -257,6 +257,7 @@ impl Chart {
         for (index, line) in self.lines.iter().enumerate() {
             draw(line, index, &x, &y, &mut out);
         }
+        draw_labels(&self.lines, &x, &y, &mut out);
         out.push_str("</svg>");
         self.notes(&mut out);
         out.push_str("</figure>");
@@ -391,10 +392,33 @@ fn draw(line: &ChartLine, index: usize, x: &Axis, y: &Axis, out: &mut String) {
     }
     draw_bounds(line, &class, &name, x, y, out);
     draw_bars(line, &class, x, y, out);
-    for (point, (px, py)) in line.points.iter().filter_map(|point| Some((point, place(point)?))) {
-        if let Some(label) = &point.label {
-            let _ = write!(out, "<text x=\"{:.1}\" y=\"{:.1}\">{}</text>", px + 6.0, py - 6.0, escape(label));
-        }
+}
+
+/// The labels of the points, each in the first place beside its point where it covers no other label. A label without
+/// such a place is left out; its value is shown under the pointer.
+fn draw_labels(lines: &[ChartLine], x: &Axis, y: &Axis, out: &mut String) {
+    /// Distance of a label from its point, and its height, on a phone.
+    const GAP: f64 = 6.0;
+    const LABEL_HEIGHT: f64 = 17.0;
+    let mut taken: Vec<[f64; 4]> = Vec::new();
+    for point in lines.iter().flat_map(|line| &line.points) {
+        let Some(label) = &point.label else { continue };
+        let Some(value) = point.y.known().filter(|&value| y.scale.has(value)) else { continue };
+        let (px, py) = (x.place(point.x), y.place(value));
+        let width = label.chars().count() as f64 * CHARACTER;
+        let (above, below) = (py - GAP, py + GAP + 0.7 * LABEL_HEIGHT);
+        let places = [(px + GAP, above), (px + GAP, below), (px - GAP - width, above), (px - GAP - width, below)];
+        let area = |(left, base): (f64, f64)| [left, base - LABEL_HEIGHT, left + width, base];
+        let is_free = |place: &(f64, f64)| {
+            let [left, top, right, base] = area(*place);
+            let apart = |other: &[f64; 4]| right <= other[0] || left >= other[2] || base <= other[1] || top >= other[3];
+            left >= LEFT && right <= WIDTH && top >= 0.0 && base <= HEIGHT - BOTTOM && taken.iter().all(apart)
+        };
+        let Some(place) = places.into_iter().find(is_free) else { continue };
+        taken.push(area(place));
+        // A label at the left of its point ends there, however wide its characters are.
+        let (at, anchor) = if place.0 < px { (px - GAP, " text-anchor=\"end\"") } else { (place.0, "") };
+        let _ = write!(out, "<text x=\"{at:.1}\" y=\"{:.1}\"{anchor}>{}</text>", place.1, escape(label));
     }
 }
 
@@ -494,6 +518,19 @@ mod tests {
         let svg = Chart { levels: vec![level(2.0), level(9.0)], ..base }.render();
         assert_eq!((svg.matches("line guide").count(), svg.matches("beyond the chart").count()), (1, 1));
         assert!(svg.contains("<span class=\"level\">p99&lt;=9"), "{svg}");
+    }
+
+    #[test]
+    fn labels_do_not_cover_each_other() {
+        let labelled = |x: f64, y: f64, label: &str| Point { label: Some(label.to_string()), ..Point::new(x, Some(y)) };
+        let same = (0..6).map(|i| labelled(1.0, 1.0, &format!("<{i}>"))).chain([labelled(2.0, 2.0, "8")]);
+        let svg = chart(same.collect(), Scale::Linear).render();
+        let drawn = |label: &str| svg.matches(&format!("&lt;{label}&gt;</text>")).count();
+        // Four places beside a point, then none.
+        assert_eq!((0..6).map(|i| drawn(&i.to_string())).sum::<usize>(), 4, "{svg}");
+        assert!(svg.contains(">8</text>"), "{svg}");
+        let places: Vec<&str> = svg.split("<text x=").filter(|text| text.contains("&lt;")).collect();
+        assert!(places.windows(2).all(|pair| pair[0][..14] != pair[1][..14]), "{places:?}");
     }
 
     #[test]

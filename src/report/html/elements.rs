@@ -20,6 +20,18 @@ pub fn table(head: &[String], rows: &[(&str, Vec<String>)]) -> String {
     format!("<div class=\"scroll\"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>")
 }
 
+/// A table of numbers whose cells have a CSS class each; none if it is empty.
+pub fn table_of_cells(head: &[String], rows: &[Vec<(&str, String)>]) -> String {
+    let cell = |(class, text): &(&str, String)| match *class {
+        "" => format!("<td>{}</td>", escape(text)),
+        class => format!("<td class=\"{class}\">{}</td>", escape(text)),
+    };
+    let head: String = head.iter().map(|name| format!("<th>{}</th>", escape(name))).collect();
+    let rows: String =
+        rows.iter().map(|row| format!("<tr>{}</tr>", row.iter().map(cell).collect::<String>())).collect();
+    format!("<div class=\"scroll\"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>")
+}
+
 /// Lines as an unordered list.
 pub fn list(lines: &[String]) -> String {
     format!("<ul>{}</ul>", lines.iter().map(|line| format!("<li>{}</li>", escape(line))).collect::<String>())
@@ -28,6 +40,11 @@ pub fn list(lines: &[String]) -> String {
 /// A figure with at least `decimals` decimals; "-" if it is unknown.
 pub fn fixed(value: Option<f64>, decimals: usize) -> String {
     value.map_or_else(|| "-".to_string(), |value| digits(value, decimals))
+}
+
+/// The name of a time in seconds, for a column that has milliseconds.
+pub fn in_ms(name: &str) -> String {
+    name.replace("(s)", "(ms)")
 }
 
 /// The meaning of the mark of percentiles.

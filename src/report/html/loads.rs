@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::bounds::at_most_s;
+use super::bounds::{at_most_s, with_ends};
 use super::elements::{at_most_note, charts, few_note, fixed, has_bounds, has_marks, list, table};
 use super::escape::escape;
 use super::load_plots::sweep_charts;
@@ -95,12 +95,12 @@ fn conclusions(runs: &[&Summary], language: Language) -> String {
 
 /// The mean or a percentile of a time in milliseconds.
 fn milliseconds(s: &Summary, time: Figure, per_mille: Option<u32>) -> String {
-    let series = super::bounds::series(s, time);
-    let Some(per_mille) = per_mille else { return fixed(series.mean.map(|s| s * 1e3), 1) };
-    match (at_most_s(s, time, per_mille), series.at(per_mille)) {
-        (Some(bound), _) => format!("≤ {}", digits(bound * 1e3, 1)),
-        (None, Some(quantile)) => digits(quantile.value * 1e3, 1) + mark(quantile.few),
-        (None, None) => "-".to_string(),
+    let text = |seconds: f64| digits(seconds * 1e3, 1);
+    let Some(per_mille) = per_mille else { return with_ends(s, time, |series| series.mean, text) };
+    let few = super::bounds::series(s, time).at(per_mille).is_some_and(|quantile| quantile.few);
+    match at_most_s(s, time, per_mille) {
+        Some(bound) => format!("≤ {}", text(bound)),
+        None => with_ends(s, time, |series| series.value(per_mille), text) + mark(few),
     }
 }
 
@@ -113,7 +113,7 @@ fn best_lines(runs: &[&Summary], language: Language) -> Vec<String> {
     }
     if let Some(best) = shortest {
         let name = language.pick("Lowest latency: ", "时延最低：");
-        lines.push(format!("{name}{} ({} s)", load_name(&best.run.facts, language), digits(best.value, 3)));
+        lines.push(format!("{name}{} ({} ms)", load_name(&best.run.facts, language), digits(best.value * 1e3, 1)));
     }
     if lines.is_empty() {
         lines.push(language.pick("None: no load can be used.", "无：没有可用的负载。").to_string());

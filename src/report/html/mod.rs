@@ -6,6 +6,7 @@ mod chart;
 mod command;
 mod elements;
 mod escape;
+mod gap_quantiles;
 mod load_plots;
 mod loads;
 mod objectives;
@@ -25,6 +26,7 @@ use std::path::PathBuf;
 pub use elements::table as numbers_table;
 pub use escape::escape;
 pub use run::Run;
+pub use top::search_sentences;
 pub use words::{Words, both};
 
 use self::words::Contents;

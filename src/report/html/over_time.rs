@@ -4,13 +4,10 @@ use super::axis::exact;
 use super::chart::{AxisText, Chart, ChartLine, Point, highest, scaled};
 use super::words::Words;
 
-/// The unit for values up to `most_s` seconds: its name, and how many of it are a second.
+/// The unit for values up to `most_s` seconds: its name, and how many of it are a second. Milliseconds as in the tables of
+/// the page, unless they would have more than four digits.
 pub fn unit(most_s: f64) -> (&'static str, f64) {
-    match most_s {
-        s if s >= 2.0 => ("s", 1.0),
-        s if s >= 0.002 => ("ms", 1e3),
-        _ => ("µs", 1e6),
-    }
+    if most_s < 10.0 { ("ms", 1e3) } else { ("s", 1.0) }
 }
 
 /// The axis of the time of a run.

@@ -3,8 +3,9 @@
 use std::fmt::Write;
 
 use super::bounds::{self, at_most_s, has_token_times};
-use super::elements::{at_most_note, charts, few_note, fixed, has_bounds, has_marks, list, table};
+use super::elements::{at_most_note, charts, few_note, fixed, has_bounds, has_marks, in_ms, list, table};
 use super::escape::escape;
+use super::objectives::milliseconds;
 use super::run::Run;
 use super::words::{Contents, Words, both};
 use super::{plots, server};
@@ -55,11 +56,11 @@ pub fn run(run: &Run, place: Place, most_dots: usize, contents: &mut Contents) -
     body.push_str(&charts(&plots::run_charts(run, most_dots)));
     body.push_str(&heading("percentiles", Words::new("Percentiles", "百分位数")));
     body.push_str(&both(|language| percentiles(s, language)));
-    if let Some((heads, rows)) = turns::cells(s) {
+    if let Some((heads, rows)) = turns::cells(s, 1e3) {
         let rows: Vec<(&str, Vec<String>)> = rows.into_iter().map(|cells| ("", cells)).collect();
         body.push_str(&heading("turns", Words::new("Turns", "各轮次指标")));
         body.push_str(&both(|language| {
-            let heads: Vec<String> = heads.iter().map(|head| head.text(language).to_string()).collect();
+            let heads: Vec<String> = heads.iter().map(|head| in_ms(head.text(language))).collect();
             table(&heads, &rows)
         }));
     }
@@ -100,11 +101,11 @@ fn load_with_number(s: &Summary, number: Option<usize>, language: Language) -> S
 
 fn cards(s: &Summary, language: Language) -> String {
     let series = &s.series;
-    let ms = |value: Option<f64>| value.map_or_else(|| "-".to_string(), |s| format_ns((s * 1e9) as u64));
+    let ms = |value: Option<f64>| value.map_or_else(|| "-".to_string(), |s| format!("{} ms", milliseconds(s)));
     let few = |series: &Series| series.at(990).is_some_and(|quantile| quantile.few);
     let at = |time: Figure, per_mille: u32| match at_most_s(s, time, per_mille) {
         Some(bound) => format!("≤ {}", ms(Some(bound))),
-        None => ms(bounds::series(s, time).value(per_mille)),
+        None => bounds::with_ends(s, time, |series| series.value(per_mille), |value| ms(Some(value))),
     };
     let pair = |time: Figure| (at(time, 500), format!("p99 {}{}", at(time, 990), mark(few(bounds::series(s, time)))));
     let of_all = match language {
@@ -204,17 +205,21 @@ struct Column<'a> {
     time: Option<Figure>,
 }
 
-/// The columns of the percentiles: times in milliseconds, and for embeddings and rankings no figures of text.
+/// The columns of the percentiles: times in milliseconds, for embeddings and rankings no figures of text, and for a TPOT
+/// that is a range both ends.
 fn columns(s: &Summary) -> Vec<Column<'_>> {
-    let times = [
-        (Label::TtftMs, Figure::Ttft),
-        (Label::ItlMs, Figure::Itl),
-        (Label::TpotMs, Figure::Tpot),
-        (Label::LatencyMs, Figure::Latency),
-    ];
-    let others = percentile_columns(s).into_iter().skip(times.len());
-    let times =
-        times.map(|(label, time)| Column { label, series: bounds::series(s, time), factor: 1e3, time: Some(time) });
+    let time = |label, time, series| Column { label, series, factor: 1e3, time: Some(time) };
+    let one = |label, figure| time(label, figure, bounds::series(s, figure));
+    let mut times = vec![one(Label::TtftMs, Figure::Ttft), one(Label::ItlMs, Figure::Itl)];
+    match &s.series.tpot_range {
+        Some(range) => times.extend([
+            time(Label::TpotFromMs, Figure::Tpot, &range.low_s),
+            time(Label::TpotToMs, Figure::Tpot, &range.high_s),
+        ]),
+        None => times.push(one(Label::TpotMs, Figure::Tpot)),
+    }
+    times.push(one(Label::LatencyMs, Figure::Latency));
+    let others = percentile_columns(s).into_iter().skip_while(|(label, _)| *label != Label::InputTokens);
     let others = others.map(|(label, series)| Column { label, series, factor: 1.0, time: None });
     let of_text = |column: &Column<'_>| !matches!(column.label, Label::LatencyMs | Label::InputTokens);
     times.into_iter().chain(others).filter(|column| s.generates_text() || !of_text(column)).collect()
@@ -273,8 +278,11 @@ fn measurement_error_rows(s: &Summary, columns: &[Column<'_>], language: Languag
 
 fn summary_table(s: &Summary, language: Language) -> String {
     let shown = summary_rows::summary(s).into_iter().filter(summary_rows::Row::is_shown);
-    let rows: Vec<(&str, Vec<String>)> =
-        shown.map(|row| ("", vec![row.key.text(language).to_string(), row.value.text()])).collect();
+    let cells = |row: summary_rows::Row| match row.is_response_time() {
+        true => vec![in_ms(row.key.text(language)), row.value.ms_text()],
+        false => vec![row.key.text(language).to_string(), row.value.text()],
+    };
+    let rows: Vec<(&str, Vec<String>)> = shown.map(|row| ("", cells(row))).collect();
     table(&[language.pick("Figure", "指标").to_string(), language.pick("Value", "数值").to_string()], &rows)
 }
 

@@ -117,7 +117,7 @@ fn percentiles(run: &Run, criteria: &[Criterion]) -> Chart {
         // The error of a TPOT is divided by its tokens.
         let tpot = scaled(points(percentile_curve(&sorted_s(run, |sample| sample.tpot))), 1e3);
         lines.push(ChartLine::new("TTFT", measured(&sorted_s(run, ttft))));
-        lines.push(ChartLine::new("ITL", measured(run.timeline.gaps_s())));
+        lines.push(ChartLine::new("ITL", scaled(above(floor_s, points(run.timeline.gap_curve())), 1e3)));
         lines.push(ChartLine::new("TPOT", tpot));
     }
     lines.push(ChartLine::new(latency_words(), measured(&sorted_s(run, latency))));
@@ -158,7 +158,7 @@ fn due_chart(run: &Run, title: Words, lines: [Vec<Point>; 2], quantity: Quantity
 
 fn itl_over_time(run: &Run, criteria: &[Criterion]) -> Chart {
     let floor_s = floor_s(&run.summary);
-    let [p50, p99] = run.timeline.gap_quantiles([500, 990]).map(|points| above(floor_s, points));
+    let [p50, p99] = run.timeline.gap_quantiles().map(|points| above(floor_s, points));
     let title = Words::new("ITL over time", "ITL 随时间变化");
     let (chart, factor) = times_over_time(title, vec![("p50".into(), p50), ("p99".into(), p99)]);
     Chart {

@@ -31,21 +31,21 @@ impl Run {
 
     /// Completes a run that was already read from its database.
     pub(crate) fn from_measured(path: &Path, measured: Measured) -> Result<Run, StoreError> {
-        let Measured { run, summary, samples } = measured;
+        let Measured { run, summary, samples, gaps } = measured;
         let mut timeline = Timeline::new(&samples);
         let reader = Reader::open(path)?;
         reader.each_block(Phase::Measured, Detail::Figures, |block| timeline.add(block))?;
         reader.each_block(Phase::Warmup, Detail::Figures, |block| timeline.add_warmup(block))?;
-        timeline.finish();
+        timeline.add_gaps(|pass| gaps.read(pass))?;
         Ok(Run { run, summary, samples, scrapes: metrics::scrapes(&reader.server_samples()?), timeline })
     }
 
     /// Reads shards as one run.
     pub fn read_shards(paths: &[PathBuf], measured: Measured) -> Result<Run, StoreError> {
-        let Measured { run, summary, samples } = measured;
+        let Measured { run, summary, samples, gaps } = measured;
         let mut timeline = Timeline::new(&samples);
         shards::each_block(paths, |block| timeline.add(block))?;
-        timeline.finish();
+        timeline.add_gaps(|pass| gaps.read(pass))?;
         Ok(Run { run, summary, samples, scrapes: Vec::new(), timeline })
     }
 }

@@ -14,7 +14,7 @@ use crate::finding::SearchTrouble;
 use crate::plan::sla::{Aim, SearchPlan};
 use crate::plan::slo::Figure;
 use crate::report::language::Language;
-use crate::report::search::{columns, figure_of, has_infinite, ordered, title, undecided};
+use crate::report::search::{columns, figure_of, has_infinite, ordered, path, title, undecided};
 use crate::report::table::infinite_note;
 use crate::search::{Probe, Selection, StoredSearch, StoredSearchRun, figure_name, figures, find_searches};
 
@@ -54,7 +54,8 @@ fn section(told: &StoredSearch) -> String {
         if probes.is_empty() {
             return out;
         }
-        let _ = write!(out, "<h3>{}</h3>{}", language.pick("Loads that were tried", "已测负载"), path(told, language));
+        let _ =
+            write!(out, "<h3>{}</h3>{}", language.pick("Loads that were tried", "已测负载"), path_line(told, language));
         out.push_str(&probe_table(told, &probes, language));
         if probes.iter().any(|probe| probe.observed.iter().any(|observed| observed.few)) {
             out.push_str(&few_note(language));
@@ -71,25 +72,10 @@ fn section(told: &StoredSearch) -> String {
     if probes.is_empty() { tables } else { tables + &charts(&curves(told, &probes)) }
 }
 
-/// The loads in the order in which they were tried: `1 ✓ → 2 ✓ → 4 ✗ → 3 ✓`.
-fn path(told: &StoredSearch, language: Language) -> String {
-    let step = |probe: &Probe| {
-        let has_conditions = told.plan.aims.iter().any(|aim| matches!(aim, Aim::Hold(_)));
-        let holds = || {
-            probe.verdicts.iter().zip(&told.plan.aims).all(|(verdict, aim)| match aim {
-                Aim::Hold(_) => verdict.holds,
-                Aim::Best { .. } => true,
-            })
-        };
-        match (has_conditions, probe.runs) {
-            (_, 0) => format!("{} ({})", probe.value, language.pick("refused", "无法施加")),
-            (false, _) => probe.value.to_string(),
-            (true, _) => format!("{} {}", probe.value, if holds() { "✓" } else { "✗" }),
-        }
-    };
-    let steps: Vec<String> = told.probes.iter().map(step).collect();
-    let (name, variable) = (language.pick("In order: ", "依次："), told.plan.variable.name());
-    format!("<p class=\"path\">{name}{variable} {}</p>", steps.join(" → "))
+/// The loads in the order in which they were tried.
+fn path_line(told: &StoredSearch, language: Language) -> String {
+    let name = language.pick("In order: ", "依次：");
+    format!("<p class=\"path\">{name}{}</p>", path(&told.plan, &told.probes, language))
 }
 
 /// What was found for each aim.

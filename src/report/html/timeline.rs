@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use super::axis::step_125;
 use super::chart::Point;
+use super::gap_quantiles::{GapQuantiles, WantedRanks};
 use crate::record::{Block, Failure, Outcome};
 use crate::stats::concurrency::{InFlight, spans};
 use crate::stats::metric;
@@ -19,6 +20,8 @@ use crate::stats::samples::Sample;
 const MOST_BINS: u64 = 200;
 /// A quantile or a share of an interval is that of at least as many samples.
 const LEAST_SAMPLES: usize = 10;
+/// The quantiles of gaps over time, thousandths.
+const GAP_LEVELS: [u32; 2] = [500, 990];
 
 /// A run divided into time intervals.
 #[derive(Debug)]
@@ -29,10 +32,12 @@ pub struct Timeline {
     /// Intervals for requests by their due time, which are longer.
     requests: Intervals,
     bins: Vec<Bin>,
+    /// Quantiles of the gaps that ended in intervals or neighbouring intervals.
+    gap_quantiles: [Vec<Point>; 2],
+    /// All gaps at percentiles; see [`percentile_curve`].
+    gap_curve: Vec<(f64, Option<f64>)>,
     /// Failed requests of each class, by the interval in which they were due.
     failures: BTreeMap<Failure, Vec<u32>>,
-    /// All gaps, seconds; sorted by [`Timeline::finish`].
-    gaps_s: Vec<f32>,
     /// Start and end of the requests of the warm-up, tick nanoseconds.
     warmup: Vec<(u64, u64)>,
 }
@@ -41,7 +46,8 @@ pub struct Timeline {
 #[derive(Clone, Debug, Default)]
 struct Bin {
     tokens: f64,
-    gaps_s: Vec<f32>,
+    /// Number of gaps that ended in it.
+    gaps: u64,
 }
 
 /// Equal intervals from the start of a run to its end; the last one can be shorter.
@@ -141,13 +147,14 @@ impl Timeline {
             arrivals,
             requests: Intervals::new(to - from, samples.len() as u64),
             bins: vec![Bin::default(); arrivals.count],
+            gap_quantiles: Default::default(),
+            gap_curve: Vec::new(),
             failures: BTreeMap::new(),
-            gaps_s: Vec::new(),
             warmup: Vec::new(),
         }
     }
 
-    /// Adds the tokens, gaps and failures of a block. A token counts at its arrival; each event counts as its share of
+    /// Adds the tokens and failures of a block, and counts its gaps. A token counts at its arrival; each event counts as its share of
     /// the response's tokens.
     pub fn add(&mut self, block: &Block) {
         for record in &block.records {
@@ -163,9 +170,9 @@ impl Timeline {
                 self.failures.entry(class).or_insert_with(|| vec![0; count])[bin] += 1;
             }
             if record.outcome == Outcome::Ok {
-                for (at, ns) in metric::gaps_ns(arrivals, record.choices.slice(&block.bytes)) {
+                for (at, _) in metric::gaps_ns(arrivals, record.choices.slice(&block.bytes)) {
                     let bin = self.bin_of(at.0);
-                    self.bins[bin].gaps_s.push(ns as f32 / 1e9);
+                    self.bins[bin].gaps += 1;
                 }
                 if arrivals.is_empty() && !record.streamed {
                     let bin = self.bin_of(record.end.0);
@@ -180,14 +187,39 @@ impl Timeline {
         self.warmup.extend(block.records.iter().filter_map(|record| Some((record.write_start?.0, record.end.0))));
     }
 
-    /// Sorts the gaps; call it once, after the last block.
-    pub fn finish(&mut self) {
-        for bin in &mut self.bins {
-            bin.gaps_s.sort_unstable_by(f32::total_cmp);
+    /// Computes the quantiles of the gaps, after the last block. `read` is called several times and adds all gaps.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub fn add_gaps<E>(&mut self, read: impl FnMut(&mut GapQuantiles) -> Result<(), E>) -> Result<(), E> {
+        let groups = self.arrivals.joined(|i| usize::try_from(self.bins[i].gaps).unwrap_or(usize::MAX));
+        let mut group_of = vec![None; self.arrivals.count];
+        let mut counts = vec![0; groups.len()];
+        for (group, range) in groups.iter().enumerate() {
+            group_of[range.clone()].fill(Some(group));
+            counts[group] = self.bins[range.clone()].iter().map(|bin| bin.gaps).sum::<u64>();
         }
-        self.gaps_s = self.bins.iter().flat_map(|bin| &bin.gaps_s).copied().collect();
-        // A stable sort is fast on concatenated sorted runs.
-        self.gaps_s.sort_by(f32::total_cmp);
+        let all: u64 = counts.iter().sum();
+        let curve = curve_ranks(all as usize);
+        let in_groups = counts.iter().map(|&count| match count {
+            0 => Vec::new(),
+            _ => GAP_LEVELS.iter().map(|&level| nearest_rank(count as usize, level) as u64 - 1).collect(),
+        });
+        let wanted = WantedRanks {
+            all: curve.iter().map(|(_, rank)| *rank as u64 - 1).collect(),
+            in_groups: in_groups.collect(),
+        };
+        let found = GapQuantiles::new(self.from, self.arrivals.step_ns, group_of, &wanted).compute(&wanted, read)?;
+        self.gap_quantiles = std::array::from_fn(|level| {
+            let point = |(group, range): (usize, &Range<usize>)| {
+                let position = wanted.in_groups[group].get(level);
+                self.arrivals.point(range, position.and_then(|&position| found.in_group_s(group, position)))
+            };
+            groups.iter().enumerate().map(point).collect()
+        });
+        let value = |(percent, rank): (f64, usize)| (percent, found.value_s(rank as u64 - 1));
+        self.gap_curve = curve.into_iter().map(value).collect();
+        Ok(())
     }
 
     /// Length of an interval of arrivals, seconds.
@@ -210,9 +242,9 @@ impl Timeline {
         self.arrivals.each(|i, length_s| (length_s > 0.0).then(|| self.bins[i].tokens / length_s))
     }
 
-    /// Quantiles of the gaps that ended in each interval.
-    pub fn gap_quantiles(&self, per_milles: [u32; 2]) -> [Vec<Point>; 2] {
-        self.arrivals.quantiles(|i| &self.bins[i].gaps_s, per_milles)
+    /// Quantiles of the gaps that ended in each interval, p50 and p99.
+    pub fn gap_quantiles(&self) -> [Vec<Point>; 2] {
+        self.gap_quantiles.clone()
     }
 
     /// Quantiles of `value` over the requests that were due in each interval.
@@ -267,9 +299,9 @@ impl Timeline {
         (mean, most)
     }
 
-    /// Every gap, sorted, seconds.
-    pub fn gaps_s(&self) -> &[f32] {
-        &self.gaps_s
+    /// All gaps, seconds, at percentiles; see [`percentile_curve`].
+    pub fn gap_curve(&self) -> Vec<(f64, Option<f64>)> {
+        self.gap_curve.clone()
     }
 
     fn bin_of(&self, tick: u64) -> usize {
@@ -283,22 +315,27 @@ fn quantile_f32(sorted: &[f32], per_mille: u32) -> Option<f64> {
 
 /// Values at percentiles up to the last one that the number of samples resolves: `(percent, value)`.
 pub fn percentile_curve(sorted: &[f32]) -> Vec<(f64, Option<f64>)> {
+    let value = |(percent, rank): (f64, usize)| (percent, Some(f64::from(sorted[rank - 1])));
+    curve_ranks(sorted.len()).into_iter().map(value).collect()
+}
+
+/// The percentiles of a curve of `n` samples with their ranks, from 1.
+fn curve_ranks(n: usize) -> Vec<(f64, usize)> {
     /// Points for each factor of ten in the tail.
     const STEPS: usize = 24;
-    let n = sorted.len();
     if n == 0 {
         return Vec::new();
     }
     let nines = (n as f64).log10();
     let steps = (nines * STEPS as f64).floor() as usize;
-    let mut curve: Vec<(f64, Option<f64>)> = (0..=steps)
+    let mut curve: Vec<(f64, usize)> = (0..=steps)
         .map(|i| {
             let beyond = 10f64.powf(-(i as f64) / STEPS as f64);
             let rank = (((1.0 - beyond) * n as f64 - 1e-6).ceil() as usize).clamp(1, n);
-            ((1.0 - beyond) * 100.0, Some(f64::from(sorted[rank - 1])))
+            ((1.0 - beyond) * 100.0, rank)
         })
         .collect();
-    curve.push(((1.0 - 1.0 / (n as f64 + 1.0)) * 100.0, Some(f64::from(sorted[n - 1]))));
+    curve.push(((1.0 - 1.0 / (n as f64 + 1.0)) * 100.0, n));
     curve
 }
 

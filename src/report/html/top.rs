@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::elements::table;
+use super::elements::table_of_cells;
 use super::escape::escape;
 use super::objectives::{criterion_words, milliseconds, value_text};
 use super::parts::failure_table;
@@ -56,7 +56,7 @@ pub fn sections(runs: &[&Run], searches: &[StoredSearch], contents: &mut Content
 /// objectives; without objectives the load with the most requests per second.
 fn sentences(runs: &[&Summary], searches: &[StoredSearch]) -> Vec<Words> {
     if !searches.is_empty() {
-        return searches.iter().flat_map(|told| of_search(runs, told)).collect();
+        return searches.iter().flat_map(|told| search_sentences(runs, told)).collect();
     }
     let groups = repeats::groups(runs);
     let sound: Vec<&Vec<&Summary>> =
@@ -101,7 +101,8 @@ fn fastest(groups: &[Vec<&Summary>], runs: &[&Summary]) -> Option<Words> {
     ))
 }
 
-fn of_search(runs: &[&Summary], told: &StoredSearch) -> Vec<Words> {
+/// A sentence for each selection of a search.
+pub fn search_sentences(runs: &[&Summary], told: &StoredSearch) -> Vec<Words> {
     let of_aim = |(aim, selection): (&Aim, &crate::search::Selection)| {
         let criteria = match aim {
             Aim::Hold(criteria) => joined(criteria.iter().map(criterion_words)),
@@ -109,30 +110,45 @@ fn of_search(runs: &[&Summary], told: &StoredSearch) -> Vec<Words> {
             Aim::Best { name, most: false, .. } => Words::new(format!("the lowest {name}"), format!("{name} 最小")),
         };
         let Some(load) = selection.value else {
-            return Some(Words::new(
+            return Words::new(
                 format!("No load that was tried has {}.", criteria.en),
                 format!("已测负载均不满足：{}。", criteria.zh),
-            ));
+            );
         };
         let is_selected = |run: &&&Summary| {
             run.facts.search.as_ref() == Some(&told.plan) && run.facts.searched_load(told.plan.variable) == Some(load)
         };
         let group: Vec<&Summary> = runs.iter().filter(is_selected).copied().collect();
-        (!group.is_empty()).then(|| of_load(&group, &criteria))
+        match group.is_empty() {
+            // Its runs are not among these.
+            true => Words::new(
+                format!("{} {load} has {}.", told.plan.variable.name(), criteria.en),
+                format!("{} {load} 满足：{}。", told.plan.variable.name(), criteria.zh),
+            ),
+            false => of_load(&group, &criteria),
+        }
     };
-    told.plan.aims.iter().zip(&told.selections).filter_map(of_aim).collect()
+    told.plan.aims.iter().zip(&told.selections).map(of_aim).collect()
 }
 
 /// `8 users at p99 TTFT below 400 ms: 12.3 req/s, 493 tok/s.` Without criteria the p99 follows.
 fn of_load(group: &[&Summary], criteria: &Words) -> Words {
     let mean = |of: fn(&Summary) -> Option<f64>| Spread::compute(group, of).map(|spread| spread.mean);
     let text = group.iter().any(|run| run.generates_text());
-    let mut figures = vec![mean(|s| s.throughput.requests_per_s).map(|rate| format!("{} req/s", digits(rate, 0)))];
-    let tokens =
-        if text { mean(|s| s.throughput.output_tokens_per_s) } else { mean(|s| s.throughput.input_tokens_per_s) };
-    figures.push(tokens.map(|rate| format!("{} tok/s", digits(rate, 0))));
-    figures.push(mean(Summary::per_gpu).map(|rate| format!("{} tok/s/GPU", digits(rate, 0))));
-    let figures: Vec<String> = figures.into_iter().flatten().collect();
+    let requests = mean(|s| s.throughput.requests_per_s).map(|rate| format!("{} req/s", digits(rate, 0)));
+    let mut figures = vec![requests.map(|text| Words::new(text.clone(), text))];
+    let plain = |text: String| Words::new(text.clone(), text);
+    let tokens = match text {
+        true => mean(|s| s.throughput.output_tokens_per_s).map(|rate| plain(format!("{} tok/s", digits(rate, 0)))),
+        // Embeddings and rankings have no output tokens.
+        false => mean(|s| s.throughput.input_tokens_per_s).map(|rate| {
+            let rate = digits(rate, 0);
+            Words::new(format!("{rate} input tok/s"), format!("输入 {rate} tok/s"))
+        }),
+    };
+    figures.push(tokens);
+    figures.push(mean(Summary::per_gpu).map(|rate| plain(format!("{} tok/s/GPU", digits(rate, 0)))));
+    let figures: Vec<Words> = figures.into_iter().flatten().collect();
     let p99 = match text {
         true => ("TTFT", "TTFT", mean(|s| s.series.ttft_s.value(990))),
         false => ("latency", "端到端时延", mean(|s| s.series.latency_s.value(990))),
@@ -140,7 +156,7 @@ fn of_load(group: &[&Summary], criteria: &Words) -> Words {
     let p99 = p99.2.filter(|_| criteria.is_empty()).map(|seconds| (p99.0, p99.1, milliseconds(seconds)));
     let success = mean(success_rate).filter(|&share| share < 1.0).map(|share| digits(share * 100.0, 1));
     Words::each(|language| {
-        let mut parts = figures.clone();
+        let mut parts: Vec<String> = figures.iter().map(|figure| figure.pick(language).to_string()).collect();
         parts.extend(p99.as_ref().map(|(en, zh, ms)| match language {
             Language::En => format!("p99 {en} {ms} ms"),
             Language::Zh => format!("p99 {zh} {ms} ms"),
@@ -175,7 +191,7 @@ fn objectives(runs: &[&Summary], language: Language) -> String {
         return String::new();
     };
     let mut head = vec![language.pick("Load", "负载").to_string()];
-    head.extend(first.iter().map(|one| one.criterion.with_unit()));
+    head.extend(first.iter().map(|one| criterion_words(&one.criterion).pick(language).to_string()));
     head.extend([
         language.pick("Goodput (req/s)", "有效吞吐量 (req/s)").to_string(),
         language.pick("Requests within (%)", "达标请求占比 (%)").to_string(),
@@ -183,30 +199,34 @@ fn objectives(runs: &[&Summary], language: Language) -> String {
     ]);
     let cell = |one: &Judged| {
         let value = one.judged.value.map_or_else(|| "-".to_string(), |v| value_text(one.criterion.figure, v));
-        format!("{value}{} {}", mark(one.judged.few), if one.met { "✓" } else { "✗" })
+        (verdict_class(one.met), format!("{value}{} {}", mark(one.judged.few), if one.met { "✓" } else { "✗" }))
     };
     let row = |run: &&Summary| {
         let verdict = run.slo.as_ref()?;
-        let mut cells = vec![load_name(&run.facts, language)];
+        let mut cells = vec![("", load_name(&run.facts, language))];
         // Runs of one page can have different objectives.
         cells.extend(first.iter().map(|one| {
             let own = verdict.criteria.iter().find(|other| other.criterion.text == one.criterion.text);
-            own.map_or_else(|| "-".to_string(), cell)
+            own.map_or_else(|| ("", "-".to_string()), cell)
         }));
         let percent = verdict.good_share.map(|share| share * 100.0);
-        cells.extend([verdict.goodput_per_s, percent].map(|value| super::elements::fixed(value, 2)));
+        cells.extend([verdict.goodput_per_s, percent].map(|value| ("", super::elements::fixed(value, 2))));
         let met = verdict.is_met();
-        cells.push(
-            if met { language.pick("met ✓", "达标 ✓") } else { language.pick("missed ✗", "未达标 ✗") }.to_string(),
-        );
-        Some((if met { "good" } else { "bad" }, cells))
+        let text =
+            if met { language.pick("met ✓", "达标 ✓") } else { language.pick("missed ✗", "未达标 ✗") };
+        cells.push((verdict_class(met), text.to_string()));
+        Some(cells)
     };
-    let rows: Vec<(&str, Vec<String>)> = runs.iter().filter_map(row).collect();
-    let infinite = rows.iter().flat_map(|row| &row.1).any(|cell| cell.starts_with('∞'));
+    let rows: Vec<Vec<(&str, String)>> = runs.iter().filter_map(row).collect();
+    let infinite = rows.iter().flatten().any(|cell| cell.1.starts_with('∞'));
     let note = if infinite { format!("<p class=\"note\">{}</p>", infinite_note(language)) } else { String::new() };
-    let few = rows.iter().flat_map(|row| &row.1).any(|cell| cell.contains("* "));
+    let few = rows.iter().flatten().any(|cell| cell.1.contains("* "));
     let few = if few { super::elements::few_note(language) } else { String::new() };
-    table(&head, &rows) + &few + &note
+    table_of_cells(&head, &rows) + &few + &note
+}
+
+fn verdict_class(met: bool) -> &'static str {
+    if met { "good" } else { "bad" }
 }
 
 #[cfg(test)]

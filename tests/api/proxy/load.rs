@@ -130,6 +130,19 @@ fn a_refusal_is_told_in_the_proxys_words() {
     assert!(error.contains("--model is not given") && error.contains("407"), "{error}");
 }
 
+#[test]
+fn a_proxy_that_wants_a_password_leads_to_the_flag() {
+    let nobody: SocketAddr = "127.0.0.1:1".parse().unwrap();
+    let refused = "HTTP/1.1 407 No\r\nContent-Length: 9\r\n\r\n\u{1b}[31mwho?";
+    let relay = Relay::start(nobody, Mood::Says(refused));
+    let url = "http://server.invalid/v1/chat/completions";
+    let call = |proxy: &str| line(&format!("--url {url} --model m --prompt p -n 2 --proxy {proxy}"), &[]);
+    let error = mistake(&call(&relay.url()));
+    assert!(error.contains("(status 407): \\u{1b}[31mwho?; the proxy wants a user and password: give"), "{error}");
+    let error = mistake(&call(&secret(&relay)));
+    assert!(error.contains("the proxy refused the given user and password: give"), "{error}");
+}
+
 /// `ringmark perf` with these variables and no others about proxies.
 fn perf(folder: &TempDir, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringmark"));

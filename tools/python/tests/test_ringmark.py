@@ -6,6 +6,8 @@ Runs against the mock.
 """
 
 import argparse
+import asyncio
+import importlib.util
 import json
 import os
 import pathlib
@@ -21,7 +23,7 @@ from typing import Dict, Iterator, List
 
 from ringmark import RingmarkError, binary, version
 from ringmark.perf.arguments import Arguments
-from ringmark.perf.main import run_perf_benchmark
+from ringmark.perf.main import run_perf_benchmark, run_perf_benchmark_async
 from ringmark.perf.plugin.datasets.base import DatasetPluginBase
 from ringmark.perf.plugin.registry import register_dataset
 from ringmark.plugin import ApiPluginBase, register_api
@@ -92,6 +94,86 @@ class Runs(WithFolder):
         old = results["parallel_1_number_5"]["folder"] / "benchmark_summary.json"
         os.utime(old, (1, 1))
         self.assertEqual(list(run_perf_benchmark({**first, "number": 6})), ["parallel_1_number_6"])
+
+    def test_results_are_json(self) -> None:
+        results = run_perf_benchmark(self.here(url=MOCK, number=5))
+        again = json.loads(json.dumps(results))
+        run = again["parallel_1_number_5"]
+        self.assertEqual((run["metrics"]["Succeed requests"], pathlib.Path(run["folder"]).name), (5, "parallel_1_number_5"))
+
+    def test_results_are_shown_as_a_table(self) -> None:
+        results = run_perf_benchmark(self.here(url=MOCK, number=5, parallel=[1, 2]))
+        page = results._repr_html_()
+        self.assertEqual((page.count("<tr>"), page.count("parallel_2_number_5")), (3, 1))
+        self.assertNotIn("Void", page)
+        results.status = 3
+        self.assertIn("Void", results._repr_html_())
+
+    def test_requests_and_arrivals_are_those_of_the_database(self) -> None:
+        results = run_perf_benchmark(self.here(url=MOCK, number=[5, 6], parallel=[1, 2]))
+        requests, arrivals = results.requests(frame="rows"), results.arrivals(frame="rows")
+        self.assertEqual((len(requests), len(arrivals)), (11, 55))
+        for name, run in results.items():
+            database = sqlite3.connect(run["folder"] / "benchmark_data.db")
+            self.addCleanup(database.close)
+            stored = database.execute(
+                "SELECT latency, first_chunk_latency, time_per_output_token, inter_token_latencies FROM result"
+                " ORDER BY CAST(substr(request_id, instr(request_id, '-m') + 2) AS INTEGER)"
+            ).fetchall()
+            rows = [row for row in requests if row["run"] == name]
+            for row, (latency, ttft, tpot, gaps) in zip(rows, stored):
+                for ours, theirs in [(row["latency_s"], latency), (row["ttft_s"], ttft), (row["tpot_s"], tpot)]:
+                    self.assertAlmostEqual(ours, theirs, places=9)
+                own = [event for event in arrivals if (event["run"], event["idx"]) == (name, row["idx"])]
+                self.assertEqual([event["event"] for event in own], list(range(5)))
+                self.assertAlmostEqual(own[0]["at_s"], ttft, places=9)
+                self.assertIsNone(own[0]["gap_s"])
+                for event, gap in zip(own[1:], json.loads(gaps)):
+                    self.assertAlmostEqual(event["gap_s"], gap, places=9)
+
+    def test_gaps_are_within_a_choice(self) -> None:
+        results = run_perf_benchmark(self.here(url=MOCK, number=3, n_choices=2))
+        arrivals = results.arrivals(frame="rows")
+        self.assertEqual({event["choice"] for event in arrivals}, {0, 1})
+        self.assertEqual(sum(event["gap_s"] is None for event in arrivals), 6)
+        self.assertEqual({row["tpot_s"] for row in results.requests(frame="rows")}, {None})
+
+    def test_frames_are_those_of_installed_packages(self) -> None:
+        results = run_perf_benchmark(self.here(url=MOCK, number=3))
+        for name in ("pandas", "polars"):
+            if importlib.util.find_spec(name):
+                self.assertEqual(len(results.requests(frame=name)), 3)
+            else:
+                with self.assertRaises(ImportError):
+                    results.requests(frame=name)
+        self.assertEqual(len(results.requests()), 3)
+        with self.assertRaisesRegex(ValueError, "'numpy'"):
+            results.requests(frame="numpy")
+
+    def test_the_event_loop_goes_on(self) -> None:
+        async def both() -> int:
+            run = asyncio.create_task(run_perf_benchmark_async(self.here(url=MOCK, number=20)))
+            turns = 0
+            while not run.done():
+                await asyncio.sleep(0.001)
+                turns += 1
+            self.assertEqual((await run).status, 0)
+            return turns
+
+        self.assertGreater(asyncio.run(both()), 3)
+
+    def test_cancelled_runs_write_their_results(self) -> None:
+        async def cancel() -> None:
+            call = self.here(url="mock:?ttft=200ms&itl=0ms&tokens=2", number=1000)
+            run = asyncio.create_task(run_perf_benchmark_async(call))
+            while next(self.folder.glob("outputs/*/*/*/benchmark_data.db"), None) is None:
+                await asyncio.sleep(0.05)
+            run.cancel()
+            await run
+
+        with self.assertRaises(asyncio.CancelledError):
+            asyncio.run(cancel())
+        self.assertIsNotNone(next(self.folder.glob("outputs/*/*/*/benchmark_summary.json"), None))
 
     def test_errors_have_the_cause(self) -> None:
         with self.assertRaisesRegex(RingmarkError, "--url"):
@@ -165,6 +247,24 @@ class Commands(unittest.TestCase):
         with self.assertRaises(TypeError):
             arguments.nonsense = 1
         self.assertIn("warmup_num", Arguments.names())
+
+    def test_type_checkers_find_wrong_arguments(self) -> None:
+        mypy = os.environ.get("MYPY")
+        if mypy is None:
+            self.skipTest("MYPY is not set to the path of mypy")
+        for call, error in [
+            ('Arguments(url="mock:", parallel=[1, 8], number=20, duration=1.5, slo="p99_ttft<=2", stop=["x"])', None),
+            ("Arguments(paralel=3)", 'Unexpected keyword argument "paralel"'),
+            ('Arguments(parallel="many")', 'Argument "parallel"'),
+            ("Arguments().paralel = 3", 'has no attribute "paralel"'),
+            ('run_perf_benchmark({})["x"]["metric"]', 'has no key "metric"'),
+        ]:
+            with tempfile.TemporaryDirectory() as folder:
+                source = pathlib.Path(folder) / "call.py"
+                source.write_text(f"from ringmark.perf import Arguments, run_perf_benchmark\n{call}\n")
+                command = [mypy, "--strict", "--python-executable", sys.executable, "--cache-dir", folder, str(source)]
+                found = subprocess.run(command, capture_output=True, text=True)
+            self.assertIn(error or "Success", found.stdout, call)
 
     def test_binary_is_the_installed_one(self) -> None:
         self.assertEqual(pathlib.Path(binary()).parent, pathlib.Path(sys.executable).parent)

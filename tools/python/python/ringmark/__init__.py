@@ -7,6 +7,16 @@
 
 from ringmark._binary import RingmarkError, binary, version
 from ringmark.perf.arguments import Arguments
-from ringmark.perf.main import Results, run_perf_benchmark
+from ringmark.perf.main import run_perf_benchmark, run_perf_benchmark_async
+from ringmark.perf.results import Results, Run
 
-__all__ = ["Arguments", "Results", "RingmarkError", "binary", "run_perf_benchmark", "version"]
+__all__ = [
+    "Arguments",
+    "Results",
+    "RingmarkError",
+    "Run",
+    "binary",
+    "run_perf_benchmark",
+    "run_perf_benchmark_async",
+    "version",
+]

@@ -40,8 +40,8 @@ def output(*arguments: str) -> str:
 
 
 def version() -> str:
-    """The program's version."""
-    return output("--version").split()[-1]
+    """The program's version. `ringmark version` also prints the commit."""
+    return output("--version").split()[1]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ class Flag:
     #: The flag may be given without a value.
     value_is_optional: bool
     several: bool
+    #: The name of its value in the help, such as `<N>`; empty if it takes none.
+    value_name: str
 
 
 FLAG = re.compile(r"^  (?:-\w, |    )--([a-z][a-z0-9-]*)( \[?<[^>]+>\]?)?(\.\.\.)?")
@@ -68,7 +70,7 @@ def flags() -> Dict[str, Flag]:
         match = FLAG.match(line)
         if match and match[1] != "help":
             value = match[2] or ""
-            last = [Flag(match[1], bool(value), "[" in value, bool(match[3]))]
+            last = [Flag(match[1], bool(value), "[" in value, bool(match[3]), value.strip(" []"))]
             found[match[1].replace("-", "_")] = last[0]
         aliases = ALIASES.search(line)
         if aliases and last:

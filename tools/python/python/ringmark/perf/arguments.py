@@ -4,9 +4,10 @@ import difflib
 import json
 import sys
 from argparse import Namespace
-from typing import Any, Dict, List, Mapping, Optional, Union
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Union
 
 from ringmark._binary import flags
+from ringmark.perf._fields import Fields
 
 #: Default values for plug-ins. They are not added to the command line.
 DEFAULTS: Dict[str, Any] = {
@@ -27,55 +28,34 @@ DEFAULTS: Dict[str, Any] = {
 LAST = "server_args"
 
 
-class Arguments:
+class Arguments(Fields):
     """The arguments of `ringmark perf`, one keyword per flag.
 
     A keyword is the flag's name with underscores: ``max_tokens=64`` is ``--max-tokens 64``. ``True`` gives the flag itself,
     ``False`` its opposite ``--no-...`` if there is one, a list several values, a dictionary JSON (for ``headers`` and
     ``export``: one ``name=value`` per entry), and ``None`` nothing. ``ringmark perf --help`` explains all flags;
-    :meth:`names` lists the keywords. An unknown keyword raises ``TypeError``.
+    :meth:`names` lists the keywords. An unknown keyword raises ``TypeError``, and type checkers find it before.
 
     >>> Arguments(url="mock:", parallel=[1, 8], stream=False, extra_args={"ignore_eos": True}).command_line()
     ['--url=mock:', '--parallel=1', '--parallel=8', '--no-stream', '--extra-args={"ignore_eos": true}']
     """
 
-    url: Optional[str]
-    model: Optional[str]
-    api: str
-    api_key: Optional[str]
-    headers: Optional[Dict[str, str]]
-    dataset: Optional[str]
-    dataset_path: Optional[str]
-    dataset_offset: int
-    prompt: Optional[str]
-    query_template: Union[None, str, Dict[str, Any]]
-    tokenizer_path: Optional[str]
-    number: Union[int, List[int]]
-    parallel: Union[int, List[int]]
-    rate: Union[float, List[float]]
-    open_loop: Optional[bool]
-    duration: Optional[float]
-    warmup_num: float
-    stream: bool
-    max_tokens: Union[int, List[int]]
-    min_tokens: Optional[int]
-    min_prompt_length: int
-    max_prompt_length: int
-    prefix_length: int
-    temperature: float
-    top_p: Optional[float]
-    top_k: Optional[int]
-    seed: Optional[int]
-    stop: Optional[List[str]]
-    extra_args: Optional[Dict[str, Any]]
-    name: Optional[str]
-    outputs_dir: Optional[str]
-    visualizer: Optional[str]
+    if not TYPE_CHECKING:
+        # Type checkers see the keywords of Fields. A name that is unknown here may be one of a newer program.
+        def __init__(self, **given: Any) -> None:
+            for name in given:
+                self._check(name)
+            self.__dict__.update(given)
 
-    def __init__(self, **given: Any) -> None:
-        for name in given:
+        def __setattr__(self, name: str, value: Any) -> None:
             self._check(name)
-        self.__dict__.update(given)
+            self.__dict__[name] = value
+
+        def __getattr__(self, name: str) -> Any:
+            # Called only for values that were not given.
+            if name.startswith("_") or name not in flags():
+                raise AttributeError(f"'{name}' is not an argument of ringmark perf")
+            return DEFAULTS.get(name)
 
     @staticmethod
     def names() -> List[str]:
@@ -132,16 +112,6 @@ class Arguments:
         near = difflib.get_close_matches(name, flags(), 1)
         hint = f", did you mean '{near[0]}'?" if near else "; Arguments.names() lists all of them"
         raise TypeError(f"'{name}' is not an argument of ringmark perf{hint}")
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        self._check(name)
-        self.__dict__[name] = value
-
-    def __getattr__(self, name: str) -> Any:
-        # Called only for values that were not given.
-        if name.startswith("_") or name not in flags():
-            raise AttributeError(f"'{name}' is not an argument of ringmark perf")
-        return DEFAULTS.get(name)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Arguments) and self.given() == other.given()

@@ -57,6 +57,6 @@ class DatasetPluginBase:
         given = {name: os.environ[variable] for name, variable in known.items() if variable in os.environ}
         if "RINGMARK_NUMBER" in os.environ:
             given["number"] = os.environ["RINGMARK_NUMBER"]
-        numbers = {name: int(value) for name, value in given.items() if name != "model"}
-        for line in cls.lines(Arguments(**{**given, **numbers}), os.environ):
+        arguments = Arguments.of({name: value if name == "model" else int(value) for name, value in given.items()})
+        for line in cls.lines(arguments, os.environ):
             sys.stdout.write(line + "\n")

@@ -1,0 +1,35 @@
+//! The end of what a search prints: what was found, the order of the loads, and the table of loads.
+
+use super::glance::{Colour, coloured};
+use super::html::search_sentences;
+use super::language::Language;
+use super::overview::worst_findings;
+use super::search::{NARROWEST, ordered, path, probe_notes, probe_tables, title};
+use super::table::wrap;
+use crate::search::StoredSearch;
+use crate::stats::Summary;
+
+/// The result of a search on a screen: the loads that were found first. `report::search::render` has the rest. `notice`
+/// says why the search ended early.
+pub fn render(runs: &[&Summary], told: &StoredSearch, notice: &str, width: usize, colours: bool) -> String {
+    let width = width.max(NARROWEST);
+    let mut out = format!("\n{}:\n", title(&told.plan, Language::En));
+    out.push_str(notice);
+    for (sentence, selection) in search_sentences(runs, told).iter().zip(&told.selections) {
+        let (sign, colour) = match selection.value {
+            Some(_) => ("✓ ", Colour::Green),
+            None => ("✗ ", Colour::Red),
+        };
+        let found = selection.value.map_or_else(String::new, |load| format!("{} {load}: ", told.plan.variable.name()));
+        let text = wrap(sign, &format!("{found}{} {}", sentence.en, selection.reason.en()), width);
+        out.push_str(&text.replacen(sign, &coloured(sign, colour, colours), 1));
+    }
+    let probes = ordered(&told.probes);
+    if probes.is_empty() {
+        return out + "No load was measured to its end.\n";
+    }
+    out.push_str(&wrap("In order: ", &path(&told.plan, &told.probes, Language::En), width));
+    out.push_str(&worst_findings(runs, width, colours));
+    out.push_str(&probe_tables(&told.plan, &probes, width));
+    out + &probe_notes(&told.plan, &probes, width)
+}

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Exports a sweep with --export evalscope=DIR and reads it with evalscope's own loader, reports and dashboards.
+#
+#   tools/evalscope/run.sh FOLDER [RINGMARK]
+#
+# FOLDER keeps a virtual environment with evalscope (0.9 GB), which is made if it is not there. Needs python3 with venv.
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+folder=${1:?"usage: tools/evalscope/run.sh FOLDER [RINGMARK]"}
+mkdir -p "$folder"
+folder=$(cd "$folder" && pwd)
+ringmark=$(realpath "${2:-$here/../../target/release/ringmark}")
+python=$folder/venv/bin/python
+if ! "$python" -c 'import evalscope.perf.utils.db_util' >/dev/null 2>&1; then
+    rm -rf "$folder/venv"
+    python3 -m venv "$folder/venv"
+    "$python" -m pip install --quiet --disable-pip-version-check 'evalscope[perf]==1.14.1'
+fi
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+(cd "$scratch" && "$ringmark" perf --url 'mock:?ttft=5ms&itl=1ms&tokens=8' --parallel 1 4 --number 20 --sleep-interval 0 \
+    --quiet --export evalscope=results/mock) || [ $? -eq 3 ]
+HF_HUB_OFFLINE=1 "$python" "$here/check.py" "$scratch/results/mock"
