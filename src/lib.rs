@@ -57,6 +57,8 @@ mod host;
 #[cfg(not(feature = "internals"))]
 mod hub;
 #[cfg(not(feature = "internals"))]
+mod judge;
+#[cfg(not(feature = "internals"))]
 mod log;
 #[cfg(not(feature = "internals"))]
 mod mock;
@@ -121,6 +123,8 @@ pub mod guide;
 pub mod host;
 #[cfg(feature = "internals")]
 pub mod hub;
+#[cfg(feature = "internals")]
+pub mod judge;
 #[cfg(feature = "internals")]
 pub mod log;
 #[cfg(feature = "internals")]

@@ -44,6 +44,8 @@ const LEVELS: &[(&str, u8)] = &[
     ("search", 8),
     ("stats", 8),
     ("report", 9),
+    // It prints its sheets with the tables of reports.
+    ("judge", 10),
     ("visualizer", 10),
     ("run", 11),
     ("sweep", 12),

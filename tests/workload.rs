@@ -1,10 +1,13 @@
 //! The requests of a run, byte for byte.
 
+#[path = "../bench/roofline/kolmogorov.rs"]
+mod kolmogorov;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use ringmark::finding::Finding;
-use ringmark::plan::Plan;
+use ringmark::plan::{Arrival, Plan, Schedule};
 use ringmark::record::Phase::{self, Measured, Preflight, Warmup};
 use ringmark::spec::{RigFacts, Spec, resolve};
 use ringmark::workload::{Workload, arrivals};
@@ -322,4 +325,24 @@ fn file_errors_name_file_and_line() {
     let path = file(folder.path(), [0xff, 0xfe]);
     let binary = spec().with(|s| s.data.prompt = Some(format!("@{}", path.display())));
     assert!(workload(&binary).unwrap_err().contains("UTF-8"));
+}
+
+#[test]
+fn scheduled_gaps_are_exponential() {
+    let schedule = Schedule { rate_per_s: 500.0, arrival: Arrival::Poisson };
+    let gaps = |seed: u64, seen: fn(u64) -> u64| -> Vec<f64> {
+        let times: Vec<u64> = arrivals::offsets(&schedule, seed, 0).take(5_001).map(seen).collect();
+        times.windows(2).map(|pair| (pair[1] - pair[0]) as f64 / 1e9).collect()
+    };
+    let is_exponential = |mut gaps: Vec<f64>| {
+        let (distance, limit) = kolmogorov::distance_from_exponential(&mut gaps, 1.0 / 500.0);
+        distance < limit
+    };
+    // One in a hundred fails by chance; these do not.
+    for seed in 1..=20 {
+        assert!(is_exponential(gaps(seed, |at_ns| at_ns)), "seed {seed}");
+    }
+    // Sent by timers of a millisecond, or 10 % too fast.
+    assert!(!is_exponential(gaps(1, |at_ns| at_ns.next_multiple_of(1_000_000))));
+    assert!(!is_exponential(gaps(1, |at_ns| at_ns / 10 * 9)));
 }

@@ -45,13 +45,12 @@ fn random() -> Spec {
 
 /// The text that each turn adds to a conversation.
 fn turns(workload: &Workload, phase: Phase, number: u64) -> Vec<String> {
-    let conversations = workload.conversations.as_ref().unwrap();
-    let text = |turn| {
-        let messages = format!("[{}]", str::from_utf8(&conversations.script(phase, number).turns[turn]).unwrap());
-        let messages: Vec<Value> = serde_json::from_str(&messages).unwrap();
+    let text = |turn: &[u8]| {
+        let messages: Vec<Value> = serde_json::from_str(&format!("[{}]", str::from_utf8(turn).unwrap())).unwrap();
         messages.iter().map(|message| message["content"].as_str().unwrap()).collect::<Vec<_>>().join("|")
     };
-    (0..conversations.script(phase, number).turns.len()).map(text).collect()
+    let script = workload.conversations.as_ref().unwrap().script(phase, number);
+    script.turns.iter().map(|turn| text(turn)).collect()
 }
 
 fn all(workload: &Workload, count: u64) -> Vec<Vec<String>> {

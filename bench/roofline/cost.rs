@@ -1,6 +1,8 @@
 //! What whole clients cost, measured in the same way for each: every client is a process of its own, pinned to core 0
 //! with all its threads, and is watched from outside while the server's streams are not in step.
 //!
+//! All of them run the same loads, and the floor a single response on each stream.
+//!
 //! Steady CPU per event is the CPU time of the process between a quarter and three quarters of all events, divided by
 //! the events that the server sent meanwhile. What remains of the process's CPU time (start, connections, requests,
 //! reports) is its fixed CPU.
@@ -14,7 +16,7 @@ use tempfile::TempDir;
 use crate::load::{Load, median, rounds};
 use crate::server::Server;
 use crate::usage::{children_cpu_ns, process_cpu_ns};
-use crate::{bare, peers};
+use crate::{bare, floor, peers};
 
 /// One load of the comparison.
 struct Case {
@@ -28,12 +30,13 @@ const fn case(name: &'static str, streams: usize, itl_ms: u32, tokens: usize, ea
 }
 
 /// The loads of a full run: 10 to 20 s each.
-const FULL: [Case; 5] = [
+const FULL: [Case; 6] = [
     case("one stream", 1, 10, 100, 8),
     case("500 streams, 47k events/s", 500, 10, 100, 10),
     case("2,000 streams, 46k events/s", 2000, 40, 100, 3),
     case("2,000 streams, 125k events/s", 2000, 13, 100, 8),
     case("10,000 streams, 98k events/s", 10_000, 100, 100, 2),
+    case("500 streams, as fast as the server can send", 500, 0, 2_000, 2),
 ];
 
 const SMALL: [Case; 1] = [case("5 streams", 5, 2, 20, 4)];
@@ -41,6 +44,7 @@ const SMALL: [Case; 1] = [case("5 streams", 5, 2, 20, 4)];
 /// A client that is compared.
 #[derive(Clone, Copy, PartialEq)]
 enum Client {
+    Floor,
     Bare,
     Ringmark,
     VllmRs,
@@ -49,6 +53,7 @@ enum Client {
 impl Client {
     fn name(self) -> &'static str {
         match self {
+            Client::Floor => "floor",
             Client::Bare => "bare epoll",
             Client::Ringmark => "ringmark",
             Client::VllmRs => "vllm-rs",
@@ -57,7 +62,9 @@ impl Client {
 
     fn command(self, server: &Server, load: Load, folder: &Path) -> Option<Command> {
         match self {
-            Client::Bare => std::env::current_exe().ok().map(|program| bare_command(&program, server, load)),
+            Client::Floor | Client::Bare => {
+                std::env::current_exe().ok().map(|program| self.own_command(&program, server, load))
+            }
             Client::Ringmark => Some(ringmark_command(server, load, folder)),
             Client::VllmRs => peers::command(server, load, folder),
         }
@@ -80,14 +87,15 @@ pub fn cost(full: bool) {
         println!("{}:", case.name);
         let shape = format!("ttft=uniform(50ms,500ms)&itl={}ms&tokens={}&seed=5", case.itl_ms, case.load.tokens);
         let server = Server::start(&shape);
-        let clients = [Client::Bare, Client::Ringmark, Client::VllmRs];
+        let clients = [Client::Floor, Client::Bare, Client::Ringmark, Client::VllmRs];
         let mut costs: Vec<(Client, Vec<Cost>)> = clients.map(|client| (client, Vec::new())).into();
         for _ in 0..rounds(full) {
             for (client, of_client) in &mut costs {
                 of_client.extend(measure(*client, &server, case.load));
             }
         }
-        let bare = costs.first().map_or(f64::NAN, |(_, costs)| steady(costs));
+        let bare =
+            costs.iter().find(|(client, _)| *client == Client::Bare).map_or(f64::NAN, |(_, costs)| steady(costs));
         for (client, costs) in costs.iter().filter(|(_, costs)| !costs.is_empty()) {
             let each: Vec<String> = costs.iter().map(|cost| format!("{:.2}", cost.steady_us)).collect();
             println!(
@@ -110,11 +118,12 @@ fn steady(costs: &[Cost]) -> f64 {
 /// Runs one client to its end; `None` if it is not installed.
 fn measure(client: Client, server: &Server, load: Load) -> Option<Cost> {
     let folder = TempDir::new().expect("a temporary folder");
-    let command = client.command(server, load, folder.path())?;
+    let mut command = client.command(server, load, folder.path())?;
     server.reset();
     let before = children_cpu_ns();
     let sent_before = server.events_sent();
-    let mut child = spawn_on_core_0(command);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = spawn_on_core(command, 0).expect("the client can be started");
     let samples = watch(&mut child, server);
     let status = child.wait().expect("a child that was started can be waited for");
     assert!(status.success(), "{} failed: {status}", client.name());
@@ -151,32 +160,38 @@ fn watch(child: &mut Child, server: &Server) -> Vec<Sample> {
     samples
 }
 
-/// Starts a process that inherits the affinity of its parent's thread.
-fn spawn_on_core_0(mut command: Command) -> Child {
-    command.stdout(Stdio::null()).stderr(Stdio::null());
+/// Starts a process whose threads all run on this core, unless they choose another one.
+pub fn spawn_on_core(mut command: Command, core: usize) -> std::io::Result<Child> {
     let spawn = || {
-        core_affinity::set_for_current(core_affinity::CoreId { id: 0 });
-        command.spawn().expect("the client can be started")
+        core_affinity::set_for_current(core_affinity::CoreId { id: core });
+        command.spawn()
     };
-    std::thread::scope(|scope| scope.spawn(spawn).join().expect("the client can be started"))
+    std::thread::scope(|scope| scope.spawn(spawn).join().expect("starting a process does not panic"))
 }
 
-/// The bench's own executable, which runs the bare client for these arguments.
-fn bare_command(program: &Path, server: &Server, load: Load) -> Command {
-    let mut command = Command::new(program);
-    command.arg(BARE).arg(server.address.to_string());
-    command.args([load.streams, load.requests, load.tokens].map(|number| number.to_string()));
-    command
+impl Client {
+    /// The bench's own executable, which runs the floor or the bare client for these arguments.
+    fn own_command(self, program: &Path, server: &Server, load: Load) -> Command {
+        let mut command = Command::new(program);
+        command.arg(OWN[usize::from(self == Client::Floor)]).arg(server.address.to_string());
+        command.args([load.streams, load.requests, load.tokens].map(|number| number.to_string()));
+        command
+    }
 }
 
-/// The argument that makes this program run the bare client and nothing else.
-pub const BARE: &str = "--bare-client";
+/// The arguments that make this program run the bare client or the floor, and nothing else.
+pub const OWN: [&str; 2] = ["--bare-client", "--floor"];
 
-/// Runs the bare client for the arguments after [`BARE`].
-pub fn run_bare(arguments: &[String]) {
+/// Runs the bare client or the floor for the arguments after the one of [`OWN`].
+pub fn run_own(client: &str, arguments: &[String]) {
     let number = |place: usize| arguments[place].parse().expect("a number");
     let load = Load { streams: number(1), requests: number(2), tokens: number(3) };
-    bare::run(arguments[0].parse().expect("an address"), load);
+    let address = arguments[0].parse().expect("an address");
+    if client == OWN[1] {
+        floor::run(address, load)
+    } else {
+        bare::run(address, load)
+    };
 }
 
 fn ringmark_command(server: &Server, load: Load, folder: &Path) -> Command {
@@ -188,7 +203,7 @@ fn ringmark_command(server: &Server, load: Load, folder: &Path) -> Command {
 }
 
 /// Processor and kernel.
-fn machine() -> String {
+pub fn machine() -> String {
     let read = |path: PathBuf| std::fs::read_to_string(path).unwrap_or_default();
     let processor = read("/proc/cpuinfo".into());
     let model = processor.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));

@@ -7,20 +7,23 @@
 mod bare;
 mod cost;
 mod floor;
+mod kolmogorov;
 mod load;
 mod ours;
 mod parts;
 mod peers;
+mod sending;
 mod server;
 mod tls;
 mod truth;
 mod usage;
+mod whole;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let Some((cost::BARE, rest)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+    if let Some((client, rest)) = arguments.split_first().filter(|(first, _)| cost::OWN.contains(&first.as_str())) {
         ringmark::host::limits::raise_open_files();
-        return cost::run_bare(rest);
+        return cost::run_own(client, rest);
     }
     let full = arguments.iter().any(|argument| argument == "--bench");
     let named: Vec<&str> =

@@ -6,7 +6,7 @@ use crate::load::{ClientFigures, Load, mean, median, quantile, rounds};
 use crate::ours::{FinishedRun, measure, spec};
 use crate::server::Server;
 use crate::truth::{Comparison, compare};
-use crate::{bare, cost, floor, peers, tls};
+use crate::{bare, cost, floor, peers, sending, tls, whole};
 
 /// A part, which runs in full or in a small size.
 type Part = fn(bool);
@@ -18,11 +18,13 @@ pub const ALL: &[(&str, Part)] = &[
     ("small", small),
     ("middle", middle),
     ("turnaround", turnaround),
-    ("send_lag", send_lag),
+    ("send_lag", sending::send_lag),
     ("memory", memory),
     ("connect", connect),
     ("tls", tls::tls),
     ("cost", cost::cost),
+    ("in_step", in_step),
+    ("whole", whole::whole),
 ];
 
 /// 10,000 streams with a token every 100 ms each, not synchronized: 100,000 events per second on one worker.
@@ -163,30 +165,21 @@ fn turnaround(full: bool) {
     }
 }
 
-/// Open loop of 10,000 requests per second with one token each, with waiting and with busy polling.
-fn send_lag(full: bool) {
-    let (rate, requests) = if full { (10_000.0, 60_000) } else { (200.0, 100) };
-    let server = Server::start("ttft=5ms&tokens=1");
+/// 9,000 streams whose responses all end at the same time, three times.
+fn in_step(full: bool) {
+    let (streams, tokens) = if full { (9_000, 20) } else { (50, 4) };
+    let server = Server::start(&format!("ttft=200ms&itl=100ms&burst=on&tokens={tokens}"));
     for _ in 0..rounds(full) {
-        for (arrival, spin) in [("poisson", false), ("constant", false), ("poisson", true)] {
-            let mut spec = spec(&server.url());
-            spec.load.open_loop = true;
-            spec.load.rate = vec![rate];
-            spec.load.arrival = Some(arrival.to_string());
-            spec.load.number = vec![requests];
-            spec.client.spin = spin;
-            let run = measure(spec);
-            let mut lags: Vec<f64> =
-                records(&run).filter_map(|record| Some((record.write_start?.0 - record.due.0) as f64 / 1e3)).collect();
-            let (p50, p99) = (quantile(&mut lags, 0.5), quantile(&mut lags, 0.99));
-            let rates = &run.summary.rates;
-            println!(
-                "{arrival}{}: send lag p50 {p50:.1} us, p99 {p99:.1} us (80 and 500 expected); offered {:?}, sent {:?} req/s",
-                if spin { ", busy polling" } else { "" },
-                rates.offered_per_s,
-                rates.sent_per_s
-            );
-        }
+        server.reset();
+        let load = Load { streams, requests: 3 * streams, tokens };
+        let run = closed(&server, load);
+        let mut comparison = compare(&run, &server.truth(), streams as u64);
+        println!(
+            "turnaround to the server's first byte: p50 {:.2} ms, p99 {:.2} ms (5 expected)",
+            quantile(&mut comparison.turnaround_s, 0.5) * 1e3,
+            quantile(&mut comparison.turnaround_s, 0.99) * 1e3
+        );
+        print_run(&run, &comparison);
     }
 }
 
@@ -235,7 +228,7 @@ fn closed_spec(server: &Server, load: Load) -> Spec {
     spec
 }
 
-fn records(run: &FinishedRun) -> impl Iterator<Item = &ringmark::record::RequestRecord> {
+pub fn records(run: &FinishedRun) -> impl Iterator<Item = &ringmark::record::RequestRecord> {
     run.records.iter().flat_map(|block| &block.records)
 }
 

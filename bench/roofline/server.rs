@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 
+use crate::cost::spawn_on_core;
+
 /// A running mock, stopped when dropped.
 pub struct Server {
     child: Child,
@@ -14,12 +16,11 @@ impl Server {
     /// Starts the mock with these parameters on core 1, or on core 0 if there is only one.
     pub fn start(parameters: &str) -> Server {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let mut child = Command::new(env!("CARGO_BIN_EXE_ringmark"))
-            .args(["mock", "--port", "0", "--cores", if cores > 1 { "1" } else { "0" }])
-            .args(parameters.split('&'))
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the binary was built for this bench");
+        let core = usize::from(cores > 1);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringmark"));
+        command.args(["mock", "--port", "0", "--cores", &core.to_string()]).args(parameters.split('&'));
+        command.stdout(Stdio::piped());
+        let mut child = spawn_on_core(command, core).expect("the binary was built for this bench");
         let mut line = String::new();
         let output = child.stdout.as_mut().expect("standard output is piped");
         BufReader::new(output).read_line(&mut line).expect("the mock prints its address");

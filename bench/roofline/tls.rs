@@ -19,7 +19,7 @@ const SMOKE: (u32, u32) = (10, 5);
 
 /// nginx in front of the mock, on the mock's core; stopped when dropped.
 struct Proxy {
-    child: Child,
+    _nginx: Nginx,
     plain: u16,
     tls: u16,
     _folder: TempDir,
@@ -87,18 +87,19 @@ impl Proxy {
         for (name, text) in [("server.pem", certificate.cert.pem()), ("server.key", key), ("nginx.conf", config)] {
             fs::write(path.join(name), text).expect("the folder is writable");
         }
-        let child = start_nginx(path)?;
-        let proxy = Proxy { child, plain, tls, _folder: folder };
-        let begun = Instant::now();
-        while TcpStream::connect(("127.0.0.1", plain)).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(10), "nginx does not respond");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let nginx = start_nginx(path)?;
+        let proxy = Proxy { _nginx: nginx, plain, tls, _folder: folder };
+        wait_for_nginx(plain);
         Some(proxy)
     }
 }
 
-impl Drop for Proxy {
+/// A running nginx; stopped when dropped.
+pub struct Nginx {
+    child: Child,
+}
+
+impl Drop for Nginx {
     fn drop(&mut self) {
         // SIGTERM, because the master process must stop its worker.
         let _ = Command::new("kill").arg(self.child.id().to_string()).status();
@@ -106,7 +107,8 @@ impl Drop for Proxy {
     }
 }
 
-fn start_nginx(folder: &Path) -> Option<Child> {
+/// Starts nginx on core 1 with the configuration in a folder; `None` if it is not installed.
+pub fn start_nginx(folder: &Path) -> Option<Nginx> {
     let program = ["/usr/sbin/nginx", "/usr/local/sbin/nginx"].into_iter().find(|path| Path::new(path).is_file())?;
     let started = Command::new("taskset")
         .args(["-c", "1", program, "-p"])
@@ -117,10 +119,20 @@ fn start_nginx(folder: &Path) -> Option<Child> {
         .arg(folder.join("error.log"))
         .stdout(Stdio::null())
         .spawn();
-    started.ok()
+    started.ok().map(|child| Nginx { child })
 }
 
-fn free_port() -> u16 {
+/// Waits until nginx accepts connections.
+pub fn wait_for_nginx(port: u16) {
+    let begun = Instant::now();
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "nginx does not respond");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A port that nothing uses.
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
     listener.local_addr().expect("the socket is bound").port()
 }

@@ -19,6 +19,7 @@ mod exit;
 pub mod guide;
 mod help;
 pub mod interrupt;
+pub mod judge;
 pub mod live;
 pub mod merge;
 pub mod mock;
@@ -59,6 +60,8 @@ pub enum Command {
     Compare(compare::CompareArgs),
     /// Check this machine as a load generator and measure its limits
     Rig(rig::RigArgs),
+    /// Judge any client against the built-in server, which records what it really received and sent
+    Judge(judge::JudgeArgs),
     /// Show the manual: how to measure, read, compare; every figure, finding and column
     Guide(guide::GuideArgs),
     /// Print the version, the commit, the target and the features of this program

@@ -13,10 +13,11 @@
 //! - **Sleeping** ([`Basis::longest_wait_ns`]): the bytes of a read may have arrived at any time since the socket was last
 //!   known to be empty, which is when the wait began. A wait is therefore short while events could share a read.
 //!
-//! The smallest gap is the one that all but one in a thousand recent gaps reach: between a read with output and the next
-//! read of the same connection. Two that shared a read have a gap of 0, unless they came in one segment.
+//! A gap is the time between a read with output and the next read of the same connection. Two that shared a read have a
+//! gap of 0, unless they came in one segment. The smallest gap is the one that all but one in a thousand recent gaps reach;
+//! for the length of a wait, all but one in two hundred, so that the bounds of a 99th percentile stay narrow.
 
-use crate::time::{MS, Tick, US};
+use crate::time::{MS, S, Tick, US};
 
 /// The longest time for which events gather.
 const MAX_GATHER_NS: u64 = 500 * US;
@@ -49,6 +50,8 @@ pub struct Basis {
     pub latency_p10_ns: Option<u64>,
     /// The smallest recent gap on any connection, nanoseconds.
     pub smallest_gap_ns: Option<u64>,
+    /// The gap that all but one in two hundred reach, nanoseconds.
+    pub usual_gap_ns: Option<u64>,
     pub reads_per_s: f64,
 }
 
@@ -66,18 +69,22 @@ impl Basis {
 
     /// The longest wait, nanoseconds.
     pub fn longest_wait_ns(&self) -> u64 {
-        let is_safe =
-            self.is_stamped && (!self.is_streamed || self.smallest_gap_ns.is_some_and(|ns| ns >= SAFE_GAP_NS));
+        // Before the first response is complete, it is not known how responses end.
+        let known = self.latency_p10_ns.zip(self.usual_gap_ns);
+        let is_safe = self.is_stamped && (!self.is_streamed || known.is_some_and(|(_, gap_ns)| gap_ns >= SAFE_GAP_NS));
         if is_safe { LONG_WAIT_NS } else { SHORT_WAIT_NS }
     }
 }
 
 /// The quarter octaves of a gap.
 const BUCKETS: usize = 256;
-/// With more gaps than this, the older ones lose half of their weight.
-const MAX_GAPS: u32 = 8_192;
-/// One in so many gaps may be smaller than the smallest gap.
-const GAPS_PER_SMALLER: u32 = 1_000;
+/// With more gaps than this, or after this time with at least so many, the older ones lose half of their weight.
+const MAX_GAPS: u32 = 4_096;
+const RECENT_NS: u64 = 5 * S;
+const MIN_GAPS: u32 = 256;
+/// One in so many gaps may be smaller than the smallest gap, and than the usual one.
+const PER_SMALLER: u32 = 1_000;
+const PER_UNUSUAL: u32 = 200;
 /// The latencies that count as recent.
 const LATENCIES: usize = 64;
 /// After a read without a timestamp, this many renewals of the rule still count it as recent.
@@ -89,6 +96,8 @@ pub struct Recent {
     is_streamed: bool,
     gaps: [u32; BUCKETS],
     gap_count: u32,
+    /// When the older gaps lost weight last.
+    aged_at: Tick,
     latencies_ns: [u64; LATENCIES],
     latency_count: usize,
     unstamped: u32,
@@ -108,6 +117,7 @@ impl Recent {
             is_streamed,
             gaps: [0; BUCKETS],
             gap_count: 0,
+            aged_at: now,
             latencies_ns: [0; LATENCIES],
             latency_count: 0,
             unstamped: 0,
@@ -145,13 +155,16 @@ impl Recent {
             is_streamed: self.is_streamed,
             is_stamped: self.unstamped == 0,
             latency_p10_ns: self.latency_p10_ns(),
-            smallest_gap_ns: self.smallest_gap_ns(),
+            smallest_gap_ns: self.gap_reached_by_all_but(PER_SMALLER),
+            usual_gap_ns: self.gap_reached_by_all_but(PER_UNUSUAL),
             reads_per_s: (reads - self.reads) as f64 / seconds,
         };
         (self.gather_ns, self.longest_wait_ns) = (basis.gather_ns(), basis.longest_wait_ns());
         (self.reads, self.renewed_at) = (reads, now);
         self.unstamped = self.unstamped.saturating_sub(1);
-        if self.gap_count > MAX_GAPS {
+        let is_old = now.ns_since(self.aged_at) > RECENT_NS as i64 && self.gap_count > MIN_GAPS;
+        if self.gap_count > MAX_GAPS || is_old {
+            self.aged_at = now;
             self.gaps.iter_mut().for_each(|count| *count /= 2);
             self.gap_count = self.gaps.iter().sum();
         }
@@ -164,8 +177,9 @@ impl Recent {
         Some(recent[recent.len() / 10])
     }
 
-    fn smallest_gap_ns(&self) -> Option<u64> {
-        let allowed = self.gap_count / GAPS_PER_SMALLER;
+    /// The gap that all but one in so many reach.
+    fn gap_reached_by_all_but(&self, one_in: u32) -> Option<u64> {
+        let allowed = self.gap_count / one_in;
         let mut smaller = 0;
         let reached = self.gaps.iter().position(|count| {
             smaller += count;
@@ -196,7 +210,6 @@ fn lowest_of(bucket: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::S;
 
     /// 500 streams with an event each 10 ms.
     const STREAMS: Basis = Basis {
@@ -204,6 +217,7 @@ mod tests {
         is_stamped: true,
         latency_p10_ns: Some(S),
         smallest_gap_ns: Some(9 * MS),
+        usual_gap_ns: Some(9 * MS),
         reads_per_s: 50_000.0,
     };
 
@@ -227,10 +241,11 @@ mod tests {
     #[test]
     fn waits_are_short_while_events_could_share_a_read() {
         assert_eq!(STREAMS.longest_wait_ns(), 20 * MS);
-        assert_eq!(Basis { smallest_gap_ns: Some(MS), ..STREAMS }.longest_wait_ns(), MS);
-        assert_eq!(Basis { smallest_gap_ns: None, ..STREAMS }.longest_wait_ns(), MS);
+        assert_eq!(Basis { usual_gap_ns: Some(MS), ..STREAMS }.longest_wait_ns(), MS);
+        assert_eq!(Basis { usual_gap_ns: None, ..STREAMS }.longest_wait_ns(), MS);
+        assert_eq!(Basis { latency_p10_ns: None, ..STREAMS }.longest_wait_ns(), MS);
         assert_eq!(Basis { is_stamped: false, ..STREAMS }.longest_wait_ns(), MS);
-        let whole = Basis { is_streamed: false, smallest_gap_ns: None, ..STREAMS };
+        let whole = Basis { is_streamed: false, usual_gap_ns: None, latency_p10_ns: None, ..STREAMS };
         assert_eq!(whole.longest_wait_ns(), 20 * MS);
         assert_eq!(Basis { is_stamped: false, ..whole }.longest_wait_ns(), MS);
     }
@@ -247,10 +262,10 @@ mod tests {
     #[test]
     fn one_in_a_thousand_gaps_may_be_smaller() {
         let mut recent = Recent::new(true, Tick(0));
-        assert_eq!(recent.smallest_gap_ns(), None);
+        assert_eq!(recent.gap_reached_by_all_but(PER_SMALLER), None);
         (0..999).for_each(|_| recent.add_gap(10 * MS));
         recent.add_gap(0);
-        let smallest = |recent: &Recent| recent.smallest_gap_ns().unwrap();
+        let smallest = |recent: &Recent| recent.gap_reached_by_all_but(PER_SMALLER).unwrap();
         assert!((8 * MS..=10 * MS).contains(&smallest(&recent)));
         recent.add_gap(100 * US);
         assert!((80 * US..=100 * US).contains(&smallest(&recent)));
@@ -273,6 +288,7 @@ mod tests {
         // The 10th percentile of 370 ms to 1 s.
         assert_eq!((recent.gather_ns, recent.longest_wait_ns), (430 * US, 20 * MS));
         assert!(recent.gap_count <= 10_000, "older gaps have lost weight");
+        assert_eq!(recent.aged_at, Tick(20 * MS));
         recent.add_unstamped();
         assert_eq!((recent.gather_ns, recent.longest_wait_ns), (0, MS));
         recent.renew(Tick(40 * MS), 2_000);

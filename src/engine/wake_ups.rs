@@ -111,7 +111,7 @@ mod tests {
                     now = now.plus_ns(US);
                     spun_ns += US;
                 }
-                Some(_) => now = due,
+                Some(until) => now = until,
             }
         }
         assert!((S / 5..S / 4 + MAX_CREDIT_NS).contains(&spun_ns), "{} ms of a second", spun_ns / MS);

@@ -5,6 +5,6 @@ const WORKER_NICENESS: i32 = -10;
 
 /// Raises the priority of the calling thread, which requires `CAP_SYS_NICE`, and returns whether it succeeded. Without
 /// it, another program on the core delays the worker by whole time slices.
-pub(crate) fn raise_priority() -> bool {
+pub fn raise_priority() -> bool {
     rustix::process::setpriority_process(None, WORKER_NICENESS).is_ok()
 }

@@ -28,6 +28,8 @@ pub enum FaultKind {
     MalformedEvent,
     /// An additional event midway whose content has this many bytes; the stream then continues.
     HugeEvent { bytes: usize },
+    /// Nothing is sent for this time midway; then the stream continues.
+    Stall { ns: u64 },
     /// The head is sent byte by byte over this time.
     SlowHead { ns: u64 },
 }
@@ -45,6 +47,7 @@ pub const FAULTS: &[(&str, &str)] = &[
     ("close", "the connection closes before any byte of the response"),
     ("malformed", "an event midway that is not JSON"),
     ("huge huge(BYTES)", "an event midway of 17 MiB, or of BYTES"),
+    ("stall stall(TIME)", "nothing is sent midway for 1 s, or for TIME"),
     ("slow_head slow_head(TIME)", "the head is sent byte by byte over 1 s, or over TIME"),
 ];
 
@@ -63,6 +66,7 @@ impl FaultKind {
             FaultKind::CloseBeforeResponse => "close",
             FaultKind::MalformedEvent => "malformed",
             FaultKind::HugeEvent { .. } => "huge",
+            FaultKind::Stall { .. } => "stall",
             FaultKind::SlowHead { .. } => "slow_head",
         }
     }
@@ -92,6 +96,8 @@ impl FaultKind {
                 Ok(bytes) if bytes <= 1 << 30 => Ok(FaultKind::HugeEvent { bytes }),
                 _ => Err(wrong("the size must be a number of bytes, at most 1 GiB")),
             },
+            ("stall", []) => Ok(FaultKind::Stall { ns: S }),
+            ("stall", [time]) => Ok(FaultKind::Stall { ns: scan_duration_ns(time, MS)? }),
             ("slow_head", []) => Ok(FaultKind::SlowHead { ns: S }),
             ("slow_head", [time]) => Ok(FaultKind::SlowHead { ns: scan_duration_ns(time, MS)? }),
             _ => Err(wrong(&format!("unknown (known: {})", known()))),
@@ -167,6 +173,7 @@ mod tests {
         assert_eq!(fault("empty").when, When::Every(1));
         assert_eq!(fault("status(503,2):1").kind, FaultKind::Status { code: 503, retry_after_s: Some(2) });
         assert_eq!(fault("huge(100)").kind, FaultKind::HugeEvent { bytes: 100 });
+        assert_eq!(fault("stall(20ms)").kind, FaultKind::Stall { ns: 20 * MS });
         assert_eq!(fault("slow_head(20ms)").kind, FaultKind::SlowHead { ns: 20 * MS });
         for text in ["status", "status(900)", "status(200)", "reset:2", "reset:1/0", "explode:0.1", "reset(1)"] {
             assert!(Fault::scan(text).is_err(), "{text}");

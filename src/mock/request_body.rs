@@ -1,5 +1,7 @@
 //! Parses the JSON body of a request.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -51,6 +53,8 @@ pub(super) struct RequestParams {
     /// Choices per prompt.
     pub(super) n: u32,
     pub(super) prompt_tokens: u32,
+    /// Hash of all texts of the prompt; equal prompts have equal hashes.
+    pub(super) prompt_hash: u64,
     /// Length of an embedding.
     pub(super) dimensions: u32,
 }
@@ -105,6 +109,7 @@ const MAX_DIMENSIONS: u32 = 8192;
 pub(super) fn parse(endpoint: Endpoint, body: &[u8], sse_header: bool) -> Result<RequestParams, String> {
     let body: Body = serde_json::from_slice(body).map_err(|error| format!("JSON decode error: {error}"))?;
     let (inputs, prompt_tokens) = body.inputs(endpoint)?;
+    let prompt_hash = body.prompt_hash();
     let n = positive("n", body.n)?.unwrap_or(1) as usize;
     let choices = inputs.saturating_mul(if matches!(endpoint, Endpoint::Chat | Endpoint::Completions) { n } else { 1 });
     if choices > MAX_CHOICES {
@@ -148,6 +153,7 @@ pub(super) fn parse(endpoint: Endpoint, body: &[u8], sse_header: bool) -> Result
         choices: choices as u32,
         n: (choices / inputs.max(1)) as u32,
         prompt_tokens,
+        prompt_hash,
         dimensions,
         model: body.model.unwrap_or_default(),
     })
@@ -156,6 +162,14 @@ pub(super) fn parse(endpoint: Endpoint, body: &[u8], sse_header: bool) -> Result
 impl Body {
     fn is_incremental(&self) -> bool {
         self.parameters.as_ref().and_then(|parameters| parameters.incremental_output).unwrap_or(false)
+    }
+
+    fn prompt_hash(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        let lists = self.messages.iter().chain(&self.documents).flatten();
+        let values = [&self.prompt, &self.input, &self.query, &self.system].into_iter().flatten();
+        lists.chain(values).for_each(|value| hash_texts(value, &mut hasher));
+        hasher.finish()
     }
 
     /// The number of inputs and the number of tokens in all of them.
@@ -192,6 +206,17 @@ impl Body {
                 Ok((documents.len(), documents.iter().map(|document| each + words(document)).sum()))
             }
         }
+    }
+}
+
+/// Hashes all strings and numbers of a value.
+fn hash_texts(value: &Value, hasher: &mut DefaultHasher) {
+    match value {
+        Value::String(text) => text.hash(hasher),
+        Value::Number(number) => number.hash(hasher),
+        Value::Array(values) => values.iter().for_each(|value| hash_texts(value, hasher)),
+        Value::Object(fields) => fields.values().for_each(|value| hash_texts(value, hasher)),
+        Value::Null | Value::Bool(_) => {}
     }
 }
 

@@ -36,6 +36,12 @@ pub struct Truth {
     /// 0 if no HTTP response was sent.
     pub status: u16,
     pub prompt_tokens: u32,
+    /// Equal prompts have equal hashes.
+    pub prompt_hash: u64,
+    /// The limit of output tokens in the request.
+    pub max_tokens: Option<u32>,
+    /// Whether the request asked for token counts at the end of the stream.
+    pub usage_asked: bool,
     /// Tokens sent, over all choices.
     pub output_tokens: u32,
     /// Whether the response reported its token counts.
@@ -172,7 +178,7 @@ impl Truth {
         let optional = |tick: Option<Tick>| tick.map_or("null".to_string(), |tick| tick.0.to_string());
         write!(
             out,
-            "{{\"ordinal\":{},\"request_id\":{},\"path\":\"{}\",\"streamed\":{},\"connection\":{},\"received_first\":{},\"received_last\":{},\"started\":{},\"head_sent\":{},\"last_byte\":{},\"status\":{},\"prompt_tokens\":{},\"output_tokens\":{},\"usage_sent\":{},\"fault\":{},\"blocked_writes\":{},\"end\":\"{}\",\"sends\":[",
+            "{{\"ordinal\":{},\"request_id\":{},\"path\":\"{}\",\"streamed\":{},\"connection\":{},\"received_first\":{},\"received_last\":{},\"started\":{},\"head_sent\":{},\"last_byte\":{},\"status\":{},\"prompt_tokens\":{},\"prompt_hash\":\"{:016x}\",\"max_tokens\":{},\"usage_asked\":{},\"output_tokens\":{},\"usage_sent\":{},\"fault\":{},\"blocked_writes\":{},\"end\":\"{}\",\"sends\":[",
             self.ordinal,
             serde_json::Value::from(self.request_id.as_str()),
             self.endpoint.path(),
@@ -185,6 +191,9 @@ impl Truth {
             optional(self.last_byte),
             self.status,
             self.prompt_tokens,
+            self.prompt_hash,
+            self.max_tokens.map_or("null".to_string(), |max| max.to_string()),
+            self.usage_asked,
             self.output_tokens,
             self.usage_sent,
             self.fault.map_or("null".to_string(), |name| format!("\"{name}\"")),

@@ -70,7 +70,7 @@ impl TunnelAnswer {
 
 fn hint(status: u16) -> &'static str {
     match status {
-        407 => "; give its user and password as --proxy http://USER:PASSWORD@HOST:PORT",
+        407 => "; give its user and password in --proxy, as USER:PASSWORD@HOST:PORT",
         403 | 405 => "; it may not allow CONNECT to this host or port",
         _ => "",
     }

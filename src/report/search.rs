@@ -5,7 +5,7 @@ use serde_json::{Map, Value as Json, json};
 use super::i18n::Label;
 use super::json_value::finite;
 use super::language::Language;
-use super::table::{Align, Table, cut, few_note, infinite_note, mark, number, wrap};
+use super::table::{Align, Table, cut, digits, few_note, infinite_note, mark, number, wrap};
 use crate::finding::SearchTrouble;
 use crate::plan::sla::{Aim, SearchPlan};
 use crate::plan::slo::Figure;
@@ -209,7 +209,13 @@ pub(crate) fn judged_text(value: f64) -> String {
 fn figure_column(probes: &[&Probe], (index, factor): (usize, f64), head: String, spread: bool) -> Column {
     let cell = |observed: &Observed| {
         let Some(mean) = observed.mean else { return "-".to_string() };
-        let number = |value: f64| judged_text(value * factor) + mark(observed.few);
+        // Times have two decimals, as in the other tables of milliseconds.
+        let text = |value: f64| match factor {
+            1.0 => judged_text(value),
+            _ if value.is_finite() => digits(value * factor, 2),
+            _ => judged_text(value),
+        };
+        let number = |value: f64| text(value) + mark(observed.few);
         let known = || observed.values.iter().flatten().copied();
         match (known().reduce(f64::min), known().reduce(f64::max)) {
             (Some(low), Some(high)) if spread && low < high => {

@@ -21,7 +21,8 @@ pub fn render(runs: &[&Summary], told: &StoredSearch, notice: &str, width: usize
             None => ("✗ ", Colour::Red),
         };
         let found = selection.value.map_or_else(String::new, |load| format!("{} {load}: ", told.plan.variable.name()));
-        let text = wrap(sign, &format!("{found}{} {}", sentence.en, selection.reason.en()), width);
+        let sentence = sentence.en.trim_end_matches('.');
+        let text = wrap(sign, &format!("{found}{sentence} ({}).", selection.reason.en()), width);
         out.push_str(&text.replacen(sign, &coloured(sign, colour, colours), 1));
     }
     let probes = ordered(&told.probes);

@@ -35,7 +35,7 @@ pub(crate) fn about_status<'a>(
                 Some(_) => "the proxy refused the given user and password",
                 None => "the proxy wants a user and password",
             };
-            format!("{wrong}: give them as --proxy http://USER:PASSWORD@HOST:PORT")
+            format!("{wrong}; give them in --proxy, as USER:PASSWORD@HOST:PORT")
         }),
         _ => None,
     }

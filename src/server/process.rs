@@ -43,7 +43,7 @@ fn table() -> BTreeMap<u32, Process> {
 }
 
 /// Parses a line of `/proc/PID/stat`. The process name in it may contain spaces and parentheses.
-fn parse_stat(stat: &str) -> Option<Process> {
+pub(crate) fn parse_stat(stat: &str) -> Option<Process> {
     let (pid, rest) = stat.split_once(" (")?;
     let fields: Vec<&str> = rest.rsplit_once(") ")?.1.split(' ').collect();
     // Field numbers as in proc_pid_stat(5), where the state is field 3.

@@ -15,15 +15,17 @@
 //!   empty. That is known from the client's side only: a read that emptied the socket, or a moment at which the kernel
 //!   had no work left for any socket of the worker while this one was armed. (A poll is no such moment: the kernel reads
 //!   a limited number of sockets in one call.) `engine::receive::ring` keeps these times. They bound each event, except
-//!   the one that is exact: its last byte is the last byte of a read that emptied the socket. After a read that left
-//!   bytes, when the buffers ran out, or when the completion queue overflowed, the bound reaches back to when the socket
+//!   the one that is exact: its last byte is the last byte of a read that emptied the socket. If all bytes of a read are
+//!   of one segment, which the kernel's counts of segments and bytes prove (`engine::segments`), all its events are exact.
+//!   After a read that left bytes, when the buffers ran out, or when the completion queue overflowed, the bound reaches back to when the socket
 //!   was empty before.
 //! - **Reads without a timestamp.** Their arrival is the time of processing, and nothing in them is exact. The same holds
 //!   for a timestamp from before the socket was empty: the wall clock was stepped back.
 //! - **Sending.** The request was sent later than its due time. The time for connecting is part of the network, and
 //!   with a cap the wait for the end of the slot's previous request is part of the plan; the rest, up to the last byte
-//!   accepted by the kernel, is the client's. If the request had been sent on time, the response would have come earlier by at most that much: by all
-//!   of it from a server with a constant service time, by nothing from a server that was busy until then.
+//!   accepted by the kernel, is the client's. If the request had been sent on time, the response would have come earlier
+//!   by at most that much: by all of it from a server with a constant service time, by nothing from a server that was
+//!   busy until then.
 //!
 //! The engine stores with each request how much earlier its events, its last token and its end may have arrived (`early`):
 //! from the worker that received it, so that no other worker's stall matters. Files of versions that did not store it
@@ -44,11 +46,10 @@
 //! | a gap | gap − early of its end − stamp − 2 clock | gap + early of its begin + stamp + 2 clock |
 //! | TPOT | (span − early of the last − stamp − 2 clock) / (tokens − 1) | (span + early of the first + stamp + 2 clock) / (tokens − 1) |
 //!
-//! Where TPOT is a range, its lower end gives the lower bound and its upper end the upper bound.
-//!
-//! and never less than 0. These bounds hold for each request (each gap) on its own. Order statistics are monotone: if
-//! every value is within its own bounds, the p-quantile of the values is between the p-quantiles of the lower and of
-//! the upper bounds. Nothing is averaged, and no distribution of the errors is assumed.
+//! and never less than 0. Where TPOT is a range, its lower end gives the lower bound and its upper end the upper one.
+//! These bounds hold for each request (each gap) on its own. Order statistics are monotone: if every value is within its
+//! own bounds, the p-quantile of the values is between the p-quantiles of the lower and of the upper bounds. Nothing is
+//! averaged, and no distribution of the errors is assumed.
 
 use super::gap_set::{Doubtful, GapFigures};
 pub use super::quantile::Bound;
@@ -311,7 +312,7 @@ mod tests {
         let ends = tpot(&sample, LIMITS).unwrap();
         assert_eq!(ends, ((100e6 - 2e3 - 20_200.0) / 10.0, (100e6 + 1e3 + 20_200.0) / 5.0));
         // The range is no error of the client.
-        let (series, bounds) = (AllSeries::compute(&[&sample; 40], &[]), bounds(std::iter::repeat_n(ends, 40)));
+        let (series, bounds) = (AllSeries::compute(&[&sample; 40], Series::default()), bounds(std::iter::repeat_n(ends, 40)));
         assert_eq!(wide(Figure::Tpot, series.tpot_ends(), &bounds, false), None);
         assert!(wide(Figure::Tpot, (&series.tpot_s, &series.tpot_s), &bounds, false).is_some());
     }

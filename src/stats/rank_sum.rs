@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn equal_systems_give_at_most_one_percent_of_false_alarms() {
-        const TRIALS: u32 = 1000;
+        const TRIALS: u32 = 600;
         // Four standard deviations of a share of 1 %.
         let most = 0.01 + 4.0 * (0.01f64 * 0.99 / f64::from(TRIALS)).sqrt();
         for (number, shape) in SHAPES.into_iter().enumerate() {

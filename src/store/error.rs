@@ -33,6 +33,9 @@ impl StoreError {
     }
 }
 
+/// SQLite takes no lock in each call: only one thread at a time uses a [`Connection`].
+pub(super) const UNLOCKED: OpenFlags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
+
 /// Opens an existing database to read it. The error is one line.
 ///
 /// Writable first, so that SQLite can recover what a killed run left in its -wal file. In a folder that is read-only
@@ -40,8 +43,8 @@ impl StoreError {
 /// changes.
 pub(super) fn open_to_read(path: &Path) -> Result<Connection, String> {
     let readable = |connection: &Connection| connection.query_row("PRAGMA user_version", [], |_| Ok(()));
-    let opened = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
-        .or_else(|_| Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY))
+    let opened = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | UNLOCKED)
+        .or_else(|_| Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | UNLOCKED))
         .map_err(|error| error.to_string())?;
     let error = match readable(&opened) {
         Err(rusqlite::Error::SqliteFailure(error, _))
@@ -59,7 +62,7 @@ pub(super) fn open_to_read(path: &Path) -> Result<Connection, String> {
             "{error}; it and its -wal file can be read only in a folder that can be written to: copy both there"
         ));
     }
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | UNLOCKED;
     Connection::open_with_flags(immutable_uri(path), flags).map_err(|error| error.to_string())
 }
 
@@ -78,6 +81,6 @@ fn immutable_uri(path: &Path) -> String {
 
 /// Opens an existing database.
 pub(super) fn open(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
-    Connection::open_with_flags(path, flags)
+    Connection::open_with_flags(path, flags | UNLOCKED)
         .map_err(|e| StoreError::Open { path: path.to_path_buf(), reason: e.to_string() })
 }

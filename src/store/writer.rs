@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags, params};
 
 use super::columns::{self, RequestRow};
-use super::error::{StoreError, open};
+use super::error::{StoreError, UNLOCKED, open};
 use super::schema::{APPLICATION_ID, RESULT_VIEW, VERSION, tables_sql};
 use crate::finding::{Finding, Severity};
 use crate::host::calibration::Calibration;
@@ -78,7 +78,7 @@ impl Writer {
             }
             Err(e) => return Err(fail(e.to_string())),
         }
-        let opened = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+        let opened = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | UNLOCKED)
             .and_then(|connection| prepare(&connection, start).map(|()| connection));
         let connection = opened.map_err(|error| {
             // The disk is full, for example: a database without all its tables is of no use.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 
-use ringmark::plan::Load;
+use ringmark::plan::{Arrival, Load};
 use ringmark::record::arrivals::{Gaps, decode_early};
 use ringmark::record::facts::RunFacts;
 use ringmark::record::{Block, Outcome as RequestOutcome, Phase, RequestRecord, WorkerReport};
@@ -23,6 +23,9 @@ use super::talks::{THINK_MS, has_history};
 
 /// How much wider a bound may be than its cause: the poll that proves a socket empty, a wait, and a wake-up.
 const SLACK_NS: u64 = 3_000_000;
+/// A bound wider than this, of an event of a calm run, is one too wide; so many of them, or a hundredth, are tolerated.
+const WIDE_NS: u32 = 1_300_000;
+const MAX_WIDE: usize = 3;
 /// The error of the simulated clocks.
 const CLOCK_NS: u64 = 100;
 /// Bounds are floating-point seconds.
@@ -57,6 +60,7 @@ pub fn check(scenario: &Scenario, outcome: &Outcome) {
         check_request(request);
         check_causes(scenario, request);
     }
+    check_narrow(scenario, &joined);
     joined.retain(|request| request.record.phase == Phase::Measured);
     let error = own_error(scenario, outcome);
     for is_service_constant in [|_: u64| false, |_: u64| true, |index: u64| index.is_multiple_of(2)] {
@@ -121,7 +125,7 @@ fn check_totals(scenario: &Scenario, outcome: &Outcome) {
 fn check_duration(scenario: &Scenario, outcome: &Outcome) {
     let Some(duration_ns) = scenario.duration_ns else { return };
     let dues = || records(outcome).map(|(_, record)| record).filter(|r| r.phase == Phase::Measured && r.turn == 0);
-    let Some(first) = dues().filter(|record| record.index == 0).map(|record| record.due).next() else { return };
+    let Some(first) = dues().find(|record| record.index == 0).map(|record| record.due) else { return };
     for record in dues() {
         let after_ns = record.due.ns_since(first);
         assert!(after_ns <= duration_ns as i64, "request {} is due {after_ns} ns after the first", record.index);
@@ -150,7 +154,7 @@ fn check_talks(scenario: &Scenario, talks: Talks, outcome: &Outcome, truths: &Tr
         }
         let last = turns[turns.len() - 1];
         let is_cut = scenario.interrupt.is_some() || scenario.duration_ns.is_some();
-        let is_over = turns.len() as u32 == conversations.turns(phase, number) || last.outcome != RequestOutcome::Ok;
+        let is_over = turns.len() == conversations.script(phase, number).turns.len() || last.outcome != RequestOutcome::Ok;
         assert!(is_over || is_cut, "conversation {number} ends with turn {}", last.turn);
         let answered = turns.iter().map_while(|record| truths.get(&id(record)));
         let mut answers: Vec<&str> = Vec::new();
@@ -231,6 +235,18 @@ fn check_causes(scenario: &Scenario, request: &Joined<'_>) {
         "request {} has a bound of {widest_ns} ns for a cause of {cause_ns} ns",
         request.record.index
     );
+}
+
+/// On a machine and from a server without faults, few events have a bound that is wider than a short wait and a wake-up.
+fn check_narrow(scenario: &Scenario, joined: &[Joined<'_>]) {
+    // A burst keeps the worker from polling while it sends.
+    let is_burst = scenario.load.schedule().is_some_and(|schedule| schedule.arrival == Arrival::Burst);
+    if !scenario.is_calm || is_burst {
+        return;
+    }
+    let early: Vec<u32> = joined.iter().flat_map(|request| request.early_ns.iter().copied()).collect();
+    let wide = early.iter().filter(|ns| **ns > WIDE_NS).count();
+    assert!(wide <= MAX_WIDE.max(early.len() / 100), "{wide} of {} bounds are wide", early.len());
 }
 
 /// The bounds, computed as from a database: blocks do not tell the worker.

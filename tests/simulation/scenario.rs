@@ -13,6 +13,8 @@ use super::time::{BEGIN_NS, Step, Stop};
 #[derive(Clone, Debug)]
 pub struct Scenario {
     pub seed: u64,
+    /// Neither the machine nor the server has faults.
+    pub is_calm: bool,
     pub workers: u16,
     pub load: Load,
     /// Units of the warm-up, which flows into the measured phase.
@@ -83,6 +85,7 @@ impl Scenario {
         let talks = rng.random_bool(0.2).then(|| Talks { with_pauses: rng.random_bool(0.5) });
         Scenario {
             seed,
+            is_calm,
             workers,
             warmup,
             talks,

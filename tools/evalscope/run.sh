@@ -15,7 +15,7 @@ python=$folder/venv/bin/python
 if ! "$python" -c 'import evalscope.perf.utils.db_util' >/dev/null 2>&1; then
     rm -rf "$folder/venv"
     python3 -m venv "$folder/venv"
-    "$python" -m pip install --quiet --disable-pip-version-check 'evalscope[perf]==1.14.1'
+    "$python" -m pip install --quiet --disable-pip-version-check 'evalscope[perf]==1.14.1' flask
 fi
 
 scratch=$(mktemp -d)

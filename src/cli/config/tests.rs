@@ -237,7 +237,7 @@ fn random_flag() -> impl Strategy<Value = Vec<String>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn what_is_printed_means_the_same_call(flags in prop::collection::vec(random_flag(), 0..12)) {

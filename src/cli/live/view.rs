@@ -65,20 +65,26 @@ fn head(frame: &mut Frame<'_>, area: Rect, history: &History, step: Option<&str>
     let server = format!("  {} at {}", visible_line(&run.model), visible_line(&run.url));
     frame.render_widget(Line::from(vec![Span::styled(title, bold()), Span::raw(server)]), row(0));
     let (ratio, count) = match (progress.total, progress.duration_s) {
-        (Some(total), _) => (progress.done as f64 / total.max(1) as f64, format!("{} of {total}", progress.done)),
-        (None, Some(duration_s)) => (progress.elapsed_s / duration_s, format!("{} done", progress.done)),
-        (None, None) => (0.0, format!("{} done", progress.done)),
+        (Some(total), _) => {
+            (progress.done as f64 / total.max(1) as f64, format!("{} of {total} requests", progress.done))
+        }
+        (None, Some(duration_s)) => (progress.elapsed_s / duration_s, format!("{} requests", progress.done)),
+        (None, None) => (0.0, format!("{} requests", progress.done)),
     };
     let ratio = ratio.clamp(0.0, 1.0);
     let left = (ratio > 0.0 && ratio < 1.0).then(|| clock_time(progress.elapsed_s * (1.0 / ratio - 1.0)));
     let left = left.map_or_else(String::new, |left| format!(", about {left} left"));
     let state = match (step, phase_name(progress.phase)) {
         (Some(step), _) => format!(" {step}"),
-        (None, Some(phase)) => format!(" {phase}: {count} requests, {}{left}", clock_time(progress.elapsed_s)),
+        (None, Some(phase)) => format!(" {phase}: {count} done, {}{left}", clock_time(progress.elapsed_s)),
         (None, None) => String::new(),
     };
     frame.render_widget(Line::raw(state), row(1));
-    let gauge = LineGauge::default().ratio(ratio).filled_style(Style::default().fg(Color::Green)).unfilled_style(dim());
+    let gauge = LineGauge::default()
+        .ratio(ratio)
+        .filled_symbol("━")
+        .filled_style(Style::default().fg(Color::Green))
+        .unfilled_style(dim());
     frame.render_widget(gauge.label(format!(" {:3.0} %", ratio * 100.0)), row(2));
     let failed = if progress.failed > 0 { Style::default().fg(Color::Red) } else { Style::default() };
     let so_far = format!(" so far: {}", figures_line(progress, usize::from(area.width).saturating_sub(10)));
@@ -189,7 +195,7 @@ mod tests {
             let text = screen(width, height);
             for part in [
                 "Concurrency 8",
-                "87 of 200",
+                "87 of 200 requests done",
                 "output tok/s 100.0",
                 "in flight 8",
                 "TTFT p50 40.0 ms",

@@ -58,6 +58,10 @@ impl Exchange {
                 self.piece(out, |this, event| this.shape.malformed(event));
                 Next::Step
             }
+            Some(FaultKind::Stall { ns }) => {
+                self.due_ns = self.due_ns.saturating_add(ns);
+                Next::Step
+            }
             Some(FaultKind::HugeEvent { bytes }) => {
                 self.piece(out, |this, event| this.shape.huge(event, this.params.endpoint, bytes));
                 Next::Step
@@ -95,7 +99,11 @@ impl FaultKind {
     pub(super) fn is_survivable(self) -> bool {
         matches!(
             self,
-            FaultKind::SlowHead { .. } | FaultKind::MalformedEvent | FaultKind::HugeEvent { .. } | FaultKind::Empty
+            FaultKind::SlowHead { .. }
+                | FaultKind::Stall { .. }
+                | FaultKind::MalformedEvent
+                | FaultKind::HugeEvent { .. }
+                | FaultKind::Empty
         )
     }
 }

@@ -9,7 +9,7 @@ use ringmark::report::{html, measured, screen};
 use ringmark::spec::Language;
 use ringmark::{Spec, measure};
 use rusqlite::types::Value;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, params_from_iter};
 
 /// Bytes of an input for each change.
 const CHANGE: usize = 12;
@@ -24,7 +24,9 @@ struct Base {
 struct Cell {
     table: String,
     column: String,
-    row: i64,
+    /// SQL: which row it is, with the values of the key from the second parameter on.
+    condition: String,
+    key: Vec<Value>,
     value: Value,
 }
 
@@ -54,10 +56,19 @@ fn cells(path: &Path) -> rusqlite::Result<Vec<Cell>> {
     };
     let mut cells = Vec::new();
     for table in texts("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")? {
+        let mut keys = texts(&format!("SELECT name FROM pragma_table_info('{table}') WHERE pk > 0"))?;
+        if keys.is_empty() {
+            keys.push("rowid".to_string());
+        }
+        let condition = keys.iter().zip(2..).map(|(key, place)| format!("{key} IS ?{place}")).collect::<Vec<_>>();
+        let condition = condition.join(" AND ");
         for column in texts(&format!("SELECT name FROM pragma_table_info('{table}')"))? {
-            let mut rows = database.prepare(&format!("SELECT rowid, \"{column}\" FROM \"{table}\""))?;
+            let sql = format!("SELECT \"{column}\", {} FROM \"{table}\"", keys.join(", "));
+            let mut rows = database.prepare(&sql)?;
             let found = rows.query_map([], |row| {
-                Ok(Cell { table: table.clone(), column: column.clone(), row: row.get(0)?, value: row.get(1)? })
+                let key = (1..=keys.len()).map(|place| row.get(place)).collect::<rusqlite::Result<_>>()?;
+                let (table, column, condition) = (table.clone(), column.clone(), condition.clone());
+                Ok(Cell { table, column, condition, key, value: row.get(0)? })
             })?;
             for cell in found {
                 cells.push(cell?);
@@ -84,11 +95,12 @@ fn damage_values(base: &Base, changes: &[u8]) -> rusqlite::Result<()> {
     database.execute_batch("PRAGMA synchronous = OFF; BEGIN")?;
     for change in changes.chunks_exact(CHANGE) {
         let (place, number) = change.split_at(4);
-        let Cell { table, column, row, value } =
+        let Cell { table, column, condition, key, value } =
             &base.cells[u16::from_le_bytes([place[0], place[1]]) as usize % base.cells.len()];
         let number = i64::from_le_bytes(number.try_into().expect("8 bytes"));
-        let sql = format!("UPDATE \"{table}\" SET \"{column}\" = ?1 WHERE rowid = ?2");
-        let _ = database.execute(&sql, params![changed(value, (place[2], place[3]), number), row]);
+        let sql = format!("UPDATE \"{table}\" SET \"{column}\" = ?1 WHERE {condition}");
+        let new = changed(value, (place[2], place[3]), number);
+        let _ = database.execute(&sql, params_from_iter([&new].into_iter().chain(key)));
     }
     database.execute_batch("COMMIT")
 }

@@ -8,8 +8,7 @@ use ringmark::workload::trace::read;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     static FILE: OnceLock<PathBuf> = OnceLock::new();
-    let file =
-        FILE.get_or_init(|| std::env::temp_dir().join(format!("ringmark-fuzz-trace-{}", std::process::id())));
+    let file = FILE.get_or_init(|| std::env::temp_dir().join(format!("ringmark-fuzz-trace-{}", std::process::id())));
     std::fs::write(file, data).expect("the folder for temporary files is writable");
     let Ok(trace) = read(file, "--trace") else { return };
     for speed in [1.0, 0.001, 1e9] {

@@ -1,0 +1,348 @@
+//! The client's processes: how they are started, watched and ended.
+
+#![expect(clippy::disallowed_methods, reason = "the clock is used for timeouts and CPU shares, not for measurements")]
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde::Serialize;
+
+use super::Judging;
+use super::scenario::FREEZE;
+use crate::host::{affinity, children};
+use crate::mock::Mock;
+use crate::secrets::is_secret_name;
+use crate::server::process::{Process, family};
+
+/// Pause between two samples of the client's processes.
+const SAMPLE_PERIOD: Duration = Duration::from_millis(50);
+/// Time over which the busiest thread is determined.
+const THREAD_PERIOD: Duration = Duration::from_secs(1);
+/// When a client is stopped, after its first request.
+const FREEZE_AFTER: Duration = Duration::from_millis(700);
+/// Bytes of the end of each output that are kept.
+const OUTPUT_KEPT: usize = 64 << 10;
+/// Time between SIGTERM and SIGKILL.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The cores of the mock and of the client.
+#[derive(Clone, Debug)]
+pub struct Cores {
+    /// The mock's core; `None` if there is only one, which both share.
+    pub mock: Option<usize>,
+}
+
+/// The mock gets the last core of this process, the client the others.
+pub fn split_cores() -> Cores {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    Cores { mock: cores.last().map(|core| core.id).filter(|_| cores.len() > 1) }
+}
+
+impl Cores {
+    pub fn as_slice(&self) -> &[usize] {
+        self.mock.as_slice()
+    }
+}
+
+/// What the placeholders of a command stand for.
+#[derive(Debug)]
+pub struct Values(Vec<(&'static str, String)>);
+
+/// The placeholders and their meaning, for `--help`.
+pub const PLACEHOLDERS: &[(&str, &str)] = &[
+    ("{url}", "the mock's address, such as http://127.0.0.1:40000"),
+    ("{chat}", "the URL of its chat endpoint"),
+    ("{host} {port}", "the parts of the address"),
+    ("{model}", "the name of its model"),
+    ("{parallel} {rate} {number}", "the values of --parallel, --rate and --number"),
+    ("{cwd}", "the folder in which this command was started; the client starts in an empty one"),
+];
+
+impl Values {
+    pub fn new(judging: &Judging, mock: &Mock, model: &str) -> Values {
+        let address = mock.addr();
+        let here = std::env::current_dir().unwrap_or_default();
+        Values(vec![
+            ("{url}", format!("http://{address}")),
+            ("{chat}", format!("http://{address}/v1/chat/completions")),
+            ("{host}", address.ip().to_string()),
+            ("{port}", address.port().to_string()),
+            ("{model}", model.to_string()),
+            ("{parallel}", judging.parallel.to_string()),
+            ("{rate}", judging.rate.to_string()),
+            ("{number}", judging.number.to_string()),
+            ("{cwd}", here.to_string_lossy().into_owned()),
+        ])
+    }
+}
+
+/// The command with its placeholders replaced.
+pub fn fill_in(command: &[String], values: &Values) -> Vec<String> {
+    let replace = |word: &String| {
+        values.0.iter().fold(word.clone(), |word, (placeholder, value)| word.replace(placeholder, value))
+    };
+    command.iter().map(replace).collect()
+}
+
+/// What the client's processes did.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ClientRun {
+    pub command: Vec<String>,
+    /// `None` if a signal ended it.
+    pub status: Option<i32>,
+    pub timed_out: bool,
+    pub wall_s: f64,
+    /// User and system time of all its processes, seconds, to within a sample period of their ends.
+    pub cpu_s: f64,
+    /// CPU time between a quarter and three quarters of all output events, divided by the events of that time,
+    /// microseconds.
+    pub steady_cpu_per_event_us: Option<f64>,
+    /// The rest of the CPU time: start, connections, requests, reports, seconds.
+    pub fixed_cpu_s: Option<f64>,
+    /// Resident memory of all its processes. Shared pages count once for each.
+    pub peak_rss_bytes: u64,
+    pub peak_threads: usize,
+    /// The largest share of a core that one of its threads used for a second.
+    pub busiest_thread: f64,
+    /// The last bytes of its output.
+    #[serde(skip)]
+    pub stdout: String,
+    #[serde(skip)]
+    pub stderr: String,
+}
+
+/// Runs the client to its end. `freeze`: its processes are stopped for [`FREEZE`] while answers arrive.
+///
+/// # Errors
+/// One line: it cannot be started, or `stop` is set.
+pub fn run(
+    words: &[String],
+    folder: &Path,
+    cores: &Cores,
+    mock: &Mock,
+    freeze: bool,
+    timeout: Duration,
+    stop: &AtomicU8,
+) -> Result<ClientRun, String> {
+    let io_error = |error: std::io::Error| format!("{}: {error}", words[0]);
+    let output = |name: &str| File::create(folder.join(name)).map_err(io_error);
+    let mut command = command(words, folder)?;
+    command.stdin(Stdio::null()).stdout(output(STDOUT)?).stderr(output(STDERR)?);
+    let mut child = {
+        let _guard = affinity::exclude_cores(cores.as_slice());
+        children::start(|| command.spawn()).map_err(io_error)?
+    };
+    let began = Instant::now();
+    let mut watch = Watch::new(child.id());
+    let mut freezing = freeze;
+    let mut ending: Option<Instant> = None;
+    let mut run = ClientRun { command: words.to_vec(), ..ClientRun::default() };
+    let status = loop {
+        watch.sample(mock);
+        if let Some(status) = children::try_wait(&mut child).map_err(io_error)? {
+            break status;
+        }
+        if freezing && watch.answering_since.is_some_and(|since| since.elapsed() >= FREEZE_AFTER) {
+            freezing = false;
+            signal(child.id(), Signal::STOP);
+            std::thread::sleep(FREEZE);
+            signal(child.id(), Signal::CONT);
+        }
+        match ending {
+            Some(since) if since.elapsed() >= GRACE => children::kill(child.id()),
+            Some(_) => {}
+            None if stop.load(Relaxed) != 0 || began.elapsed() >= timeout => {
+                run.timed_out = stop.load(Relaxed) == 0;
+                signal(child.id(), Signal::TERM);
+                ending = Some(Instant::now());
+            }
+            None => {}
+        }
+        std::thread::sleep(SAMPLE_PERIOD);
+    };
+    // What its processes have left behind: while one of them has this group, no other process can get its number.
+    if family(child.id(), &watch.members).iter().any(|member| member.group == child.id()) {
+        children::kill(child.id());
+    }
+    if stop.load(Relaxed) != 0 {
+        return Err("interrupted".to_string());
+    }
+    run.wall_s = began.elapsed().as_secs_f64();
+    run.status = status.code();
+    if let Some(signal) = status.signal() {
+        run.stderr = format!("ended by signal {signal}\n");
+    }
+    watch.finish(&mut run);
+    run.stdout = tail(&folder.join(STDOUT));
+    run.stderr.insert_str(0, &tail(&folder.join(STDERR)));
+    Ok(run)
+}
+
+const STDOUT: &str = "stdout.txt";
+const STDERR: &str = "stderr.txt";
+
+fn command(words: &[String], folder: &Path) -> Result<Command, String> {
+    let (program, arguments) = words.split_first().ok_or("no command is given after --")?;
+    let mut command = Command::new(program_path(program)?);
+    command.args(arguments).current_dir(folder).process_group(0);
+    let secrets = std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_secret_name));
+    secrets.for_each(|(name, _)| {
+        command.env_remove(name);
+    });
+    // Model files that are already here are still found; what the client writes goes with its folder.
+    if let Some(home) = std::env::var_os("HOME") {
+        for (name, below) in [("HF_HOME", ".cache/huggingface"), ("MODELSCOPE_CACHE", ".cache/modelscope/hub")] {
+            let cache = PathBuf::from(&home).join(below);
+            if std::env::var_os(name).is_none() && cache.exists() {
+                command.env(name, cache);
+            }
+        }
+    }
+    command.env("HOME", folder).env("TMPDIR", folder).env("NO_PROXY", "127.0.0.1").env("no_proxy", "127.0.0.1");
+    command.env("OPENAI_API_KEY", "none");
+    Ok(command)
+}
+
+/// A program given with a relative path is the one below this process's folder, not the client's.
+fn program_path(program: &str) -> Result<PathBuf, String> {
+    if !program.contains('/') {
+        return Ok(PathBuf::from(program));
+    }
+    fs::canonicalize(program).map_err(|error| format!("{program}: {error}"))
+}
+
+/// Signals all processes of the group. An error means that they have ended.
+fn signal(leader: u32, signal: Signal) {
+    if let Some(group) = i32::try_from(leader).ok().and_then(Pid::from_raw) {
+        let _ = kill_process_group(group, signal);
+    }
+}
+
+fn tail(path: &Path) -> String {
+    use std::io::{Read, Seek, SeekFrom};
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(OUTPUT_KEPT as u64)))?;
+        let mut bytes = Vec::new();
+        file.take(OUTPUT_KEPT as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    read().map_or_else(|_| String::new(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Samples of the client's processes.
+struct Watch {
+    leader: u32,
+    /// CPU time of each process, clock ticks, by pid and start time.
+    cpu_ticks: BTreeMap<(u32, u64), u64>,
+    members: Vec<Process>,
+    /// CPU seconds of the client and output events of the mock, at the same time.
+    points: Vec<(f64, u64)>,
+    peak_rss_pages: u64,
+    peak_threads: usize,
+    busiest_thread: f64,
+    threads: BTreeMap<(u32, u32), u64>,
+    threads_at: Instant,
+    /// Since when the mock has been sending.
+    answering_since: Option<Instant>,
+}
+
+impl Watch {
+    fn new(leader: u32) -> Watch {
+        Watch {
+            leader,
+            cpu_ticks: BTreeMap::new(),
+            members: Vec::new(),
+            points: Vec::new(),
+            peak_rss_pages: 0,
+            peak_threads: 0,
+            busiest_thread: 0.0,
+            threads: BTreeMap::new(),
+            threads_at: Instant::now(),
+            answering_since: None,
+        }
+    }
+
+    fn sample(&mut self, mock: &Mock) {
+        self.members = family(self.leader, &self.members);
+        self.members.retain(|member| !member.zombie);
+        for member in &self.members {
+            self.cpu_ticks.insert((member.pid, member.started), member.cpu_ticks);
+        }
+        let events = mock.stats().events;
+        if events > 0 && self.answering_since.is_none() {
+            self.answering_since = Some(Instant::now());
+        }
+        self.points.push((self.cpu_s(), events));
+        self.peak_rss_pages = self.peak_rss_pages.max(self.members.iter().map(|member| member.rss_pages).sum());
+        if self.threads_at.elapsed() >= THREAD_PERIOD || self.threads.is_empty() {
+            self.sample_threads();
+        }
+    }
+
+    fn sample_threads(&mut self) {
+        let elapsed_s = self.threads_at.elapsed().as_secs_f64();
+        let now: BTreeMap<(u32, u32), u64> = self.members.iter().flat_map(|member| threads_of(member.pid)).collect();
+        let used = now.iter().filter_map(|(thread, ticks)| Some(ticks.saturating_sub(*self.threads.get(thread)?)));
+        let most_s = used.max().unwrap_or(0) as f64 / rustix::param::clock_ticks_per_second() as f64;
+        if elapsed_s > 0.5 {
+            self.busiest_thread = self.busiest_thread.max((most_s / elapsed_s).min(1.0));
+        }
+        self.peak_threads = self.peak_threads.max(now.len());
+        self.threads = now;
+        self.threads_at = Instant::now();
+    }
+
+    fn cpu_s(&self) -> f64 {
+        self.cpu_ticks.values().sum::<u64>() as f64 / rustix::param::clock_ticks_per_second() as f64
+    }
+
+    fn finish(self, run: &mut ClientRun) {
+        run.cpu_s = self.cpu_s();
+        run.peak_rss_bytes = self.peak_rss_pages * rustix::param::page_size() as u64;
+        run.peak_threads = self.peak_threads;
+        run.busiest_thread = self.busiest_thread;
+        let events = self.points.last().map_or(0, |point| point.1) as f64;
+        let at = |share: f64| self.points.iter().find(|point| point.1 as f64 >= share * events);
+        let steady = at(0.25).zip(at(0.75)).filter(|(from, to)| to.1 > from.1);
+        let per_event_s = steady.map(|(from, to)| (to.0 - from.0) / (to.1 - from.1) as f64);
+        run.steady_cpu_per_event_us = per_event_s.map(|seconds| seconds * 1e6);
+        run.fixed_cpu_s = per_event_s.map(|seconds| (run.cpu_s - seconds * events).max(0.0));
+    }
+}
+
+/// CPU time of each thread of a process, clock ticks.
+fn threads_of(pid: u32) -> Vec<((u32, u32), u64)> {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let ids = tasks.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    ids.filter_map(|id| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/task/{id}/stat")).ok()?;
+        Some(((pid, id), crate::server::process::parse_stat(&stat)?.cpu_ticks))
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placeholders_are_replaced_inside_words() {
+        let values = Values(vec![("{url}", "http://h:1".to_string()), ("{rate}", "2.5".to_string())]);
+        let command = ["--url={url}/v1".to_string(), "{rate}".to_string(), "{other}".to_string()];
+        assert_eq!(fill_in(&command, &values), ["--url=http://h:1/v1", "2.5", "{other}"]);
+    }
+
+    #[test]
+    fn a_program_with_a_relative_path_must_exist() {
+        assert!(program_path("./no/such/program").unwrap_err().starts_with("./no/such/program: "));
+        assert_eq!(program_path("python3").unwrap(), PathBuf::from("python3"));
+    }
+}

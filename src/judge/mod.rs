@@ -1,0 +1,139 @@
+//! Any client judged against the mock, which records what it really received and sent, and when.
+//!
+//! A scenario is a load on the mock. The client under judgement runs as a process on all cores but the mock's. Afterwards
+//! the mock's records give what the client did ([`observed`]) and the true figures ([`figures`]), with which the figures
+//! that the client reported ([`claims`]) are compared. [`checks`] turn all this into verdicts.
+
+pub mod checks;
+pub mod claims;
+pub mod client;
+pub mod figures;
+pub mod observed;
+pub mod scenario;
+pub mod text;
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU8;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::mock::{Config, Mock, Stats};
+use checks::Check;
+use claims::{Claims, Format};
+use client::ClientRun;
+use figures::Figures;
+use observed::Observed;
+use scenario::Scenario;
+
+/// What the client was asked to do, as far as it is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Asked {
+    /// Requests in flight at a time.
+    pub parallel: Option<u32>,
+    /// Requests per second.
+    pub rate: Option<f64>,
+    /// Requests.
+    pub number: Option<u64>,
+}
+
+/// One call of a client.
+#[derive(Clone, Debug)]
+pub struct Judging {
+    /// Program and arguments; `{url}` and the other placeholders are not replaced yet.
+    pub command: Vec<String>,
+    /// Keys of the mock, which take precedence over those of the scenario.
+    pub mock: String,
+    /// Values of `{parallel}`, `{rate}` and `{number}`.
+    pub parallel: u32,
+    pub rate: f64,
+    pub number: u64,
+    pub asked: Asked,
+    /// Where the client writes its result.
+    pub read: Option<Format>,
+    /// The file, if it is not where the format's program writes it by default.
+    pub result: Option<PathBuf>,
+    pub timeout: Duration,
+}
+
+/// What is known after a scenario.
+#[derive(Debug, Serialize)]
+pub struct Judgement {
+    pub scenario: &'static str,
+    pub mock: String,
+    pub asked: Asked,
+    pub client: ClientRun,
+    pub observed: Observed,
+    pub truth: Figures,
+    /// The figures that the client reported; `None` if they were not asked for or could not be read.
+    pub claims: Option<Claims>,
+    pub server: ServerError,
+    pub checks: Vec<Check>,
+}
+
+/// The mock's own error: how late it sent, nanoseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct ServerError {
+    pub lateness_p50_ns: u64,
+    pub lateness_p99_ns: u64,
+    pub lateness_max_ns: u64,
+    /// Writes that a socket did not accept completely, so that their recorded send times are too early.
+    pub blocked_writes: u64,
+    /// Requests without a record.
+    pub dropped: u64,
+}
+
+impl ServerError {
+    fn new(stats: &Stats) -> ServerError {
+        ServerError {
+            lateness_p50_ns: stats.lateness_p50_ns,
+            lateness_p99_ns: stats.lateness_p99_ns,
+            lateness_max_ns: stats.lateness_max_ns,
+            blocked_writes: stats.blocked_writes,
+            dropped: stats.truth_dropped,
+        }
+    }
+}
+
+/// The most request records that the mock keeps.
+const KEPT_REQUESTS: usize = 2_000_000;
+
+/// Runs one scenario.
+///
+/// # Errors
+/// One line: the mock's keys are wrong, the mock or the client cannot be started, or `stop` ended the run.
+pub fn judge(judging: &Judging, scenario: &'static Scenario, stop: &AtomicU8) -> Result<Judgement, String> {
+    let keys: Vec<&str> = [scenario.mock, judging.mock.as_str()].into_iter().filter(|keys| !keys.is_empty()).collect();
+    let keys = keys.join("&");
+    let mut config = Config::from_query(&keys)?;
+    config.keep = KEPT_REQUESTS;
+    let cores = client::split_cores();
+    let address = (std::net::Ipv4Addr::LOCALHOST, 0).into();
+    let mut mock = Mock::start(&config, cores.mock.as_slice(), address)
+        .map_err(|error| format!("the mock cannot be started: {error}"))?;
+    let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder can be made: {error}"))?;
+    let words = client::fill_in(&judging.command, &client::Values::new(judging, &mock, &config.model));
+    let client = client::run(&words, folder.path(), &cores, &mock, scenario.freeze, judging.timeout, stop)?;
+    mock.stop().map_err(|error| format!("the mock failed: {error}"))?;
+    let truths = mock.truth();
+    let observed = observed::observe(&truths, &judging.asked);
+    let truth = figures::of_successes(&truths);
+    let claims = match judging.read {
+        Some(format) => Some(claims::read(format, judging.result.as_deref(), folder.path(), &client)),
+        None => None,
+    };
+    let server = ServerError::new(&mock.stats());
+    let facts = checks::Facts { judging, client: &client, observed: &observed, truths: &truths, server };
+    let checks = checks::evaluate(&facts, claims.as_ref());
+    Ok(Judgement {
+        scenario: scenario.name,
+        mock: keys,
+        asked: judging.asked,
+        client,
+        observed,
+        truth,
+        claims: claims.and_then(Result::ok),
+        server,
+        checks,
+    })
+}
