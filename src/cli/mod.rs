@@ -21,6 +21,7 @@ mod help;
 pub mod interrupt;
 pub mod judge;
 pub mod live;
+pub mod merge;
 pub mod mock;
 pub mod perf_args;
 pub mod perf_command;
@@ -53,6 +54,8 @@ pub enum Command {
     Mock(mock::MockArgs),
     /// Print the tables of stored runs; write HTML, CSV and other exports
     Report(report::ReportArgs),
+    /// Combine the shards of a load that several processes sent
+    Merge(merge::MergeArgs),
     /// Compare stored runs, with a confidence interval for each difference
     Compare(compare::CompareArgs),
     /// Check this machine as a load generator and measure its limits
