@@ -109,7 +109,9 @@ fn perf(folder: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-const ENDLESS: [&str; 6] = ["--url", "mock:?ttft=5ms&itl=1ms&tokens=5", "--number", "10000000", "--parallel", "4"];
+/// It ends by itself only if a failed test has left it.
+const ENDLESS: [&str; 8] =
+    ["--url", "mock:?ttft=5ms&itl=1ms&tokens=5", "--number", "10000000", "--duration", "120", "--parallel", "4"];
 
 fn interrupt(child: &Child) {
     kill_process(Pid::from_child(child), Signal::INT).unwrap();
