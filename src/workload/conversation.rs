@@ -93,6 +93,24 @@ impl Conversations {
         rounds.saturating_mul(all).saturating_add(of_this_round)
     }
 
+    /// Passes every byte that determines the bodies to `take`, except for the model's answers.
+    pub(super) fn each_part(&self, take: &mut dyn FnMut(&[u8])) {
+        for conversation in &self.all {
+            for turn in &conversation.turns {
+                take(&(turn.len() as u64).to_le_bytes());
+                take(turn);
+            }
+            take(format!("{} {:?}", conversation.frame, conversation.answered_calls).as_bytes());
+        }
+        for frame in &self.frames {
+            take(&(frame.before.len() as u64).to_le_bytes());
+            take(&frame.before);
+            take(&frame.after);
+            take(format!("{:?} {:?}", frame.max_tokens_at, frame.seed_at).as_bytes());
+        }
+        take(format!("{} {:?} {}", self.cycle, self.think_us, self.seed).as_bytes());
+    }
+
     /// The think time before request `index`, nanoseconds.
     pub(crate) fn think_ns(&self, phase: Phase, index: u64) -> u64 {
         let (low, high) = self.think_us;
