@@ -62,7 +62,6 @@ fn quick_value(flag: &str, value: f64) -> Option<f64> {
     match flag {
         "--number" | "-n" => Some(value.min(24.0)),
         "--duration" | "--drain" => Some(value.min(1.0)),
-        "--repeat" => Some(value.min(2.0)),
         "--rate" | "--trace-speed" => Some(value * 10.0),
         "--sla-upper-bound" => Some(value.min(4.0)),
         "--think-time" => Some(value / 100.0),

@@ -96,6 +96,7 @@ pub fn run(scenario: &Scenario) -> Outcome {
     let phase = PhasePlan {
         phase: Phase::Measured,
         load: scenario.load.clone(),
+        share: Default::default(),
         warmup: scenario.warmup,
         requests: scenario.requests,
         duration_ns: scenario.duration_ns,
@@ -145,7 +146,7 @@ pub fn requests_of(scenario: &Scenario, phase: Phase, units: u64) -> u64 {
     match scenario.talks {
         Some(_) => {
             let conversations = prepared(scenario).conversations();
-            (0..units).map(|number| u64::from(conversations.turns(phase, number))).sum()
+            (0..units).map(|number| conversations.script(phase, number).turns.len() as u64).sum()
         }
         None => units,
     }
