@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "log lines have the time of day")]
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -58,8 +59,15 @@ pub fn measure(spec: &Spec) -> Result<Vec<FinishedRun>, Error> {
     if spec.output.visualizer.is_some() {
         return Err(Error("a visualizer needs the command line: ringmark perf --visualizer".to_string()));
     }
-    let Prepared { mut plans, mut facts, fetched, mock, .. } =
+    let Prepared { mut plans, mut facts, fetched, mock, rendezvous, .. } =
         prepare(spec, &|_| Box::new(()), &mut drop).map_err(error)?;
+    let rendezvous = rendezvous.map(RefCell::new);
+    // Other shards end with this one.
+    let error = |text: String| {
+        let error = error(text);
+        rendezvous.iter().for_each(|rendezvous| rendezvous.borrow_mut().fail(&error.0));
+        error
+    };
     results::check(&plans, &spec.output).map_err(error)?;
     plans.iter().try_for_each(check_limits).map_err(|cause| error(cause.to_string()))?;
     let created = results::claim(&spec.output, &mut facts, &mut plans).map_err(error)?;
@@ -83,6 +91,7 @@ pub fn measure(spec: &Spec) -> Result<Vec<FinishedRun>, Error> {
         show_progress: &|_: Box<dyn Fn() -> PhaseProgress + Send>| -> Box<dyn Any> { Box::new(()) },
         show_steps: &|_: Arc<StepProgress>| -> Box<dyn Any> { Box::new(()) },
         visualizer: None,
+        rendezvous: rendezvous.as_ref(),
     };
     let result = sweep::run_all(plans, &context, &mut |_: &Plan, _: &FinishedRun| Ok(()));
     drop((mock, local));

@@ -75,6 +75,8 @@ mod protocol;
 #[cfg(not(feature = "internals"))]
 mod record;
 #[cfg(not(feature = "internals"))]
+mod rendezvous;
+#[cfg(not(feature = "internals"))]
 mod report;
 #[cfg(not(feature = "internals"))]
 mod roofline;
@@ -139,6 +141,8 @@ pub mod prepare;
 pub mod protocol;
 #[cfg(feature = "internals")]
 pub mod record;
+#[cfg(feature = "internals")]
+pub mod rendezvous;
 #[cfg(feature = "internals")]
 pub mod report;
 #[cfg(feature = "internals")]

@@ -12,6 +12,7 @@ use crate::host::calibration::Calibration;
 pub use crate::net::tls::TlsPlan;
 pub use crate::options::{LOCAL, Save, Service};
 use crate::protocol::tunnel::connect_request;
+use crate::record::share::Share;
 use crate::secrets::Secrets;
 use crate::workload::arrivals::from_offset;
 pub use crate::workload::arrivals::{Arrival, Schedule};
@@ -22,6 +23,7 @@ mod error;
 pub mod export;
 mod facts;
 pub mod proxy;
+pub mod shard;
 pub mod sla;
 pub mod slo;
 
@@ -35,6 +37,8 @@ pub(crate) const DEFAULT_MAX_TOKENS: u32 = 2048;
 pub struct Plan {
     pub target: Target,
     pub dialect: Dialect,
+    /// The shard that this process is; `None`: it sends the whole load. Load and numbers of the plan are those of all shards.
+    pub shard: Option<shard::ShardPlan>,
     /// Whether responses are streamed (SSE).
     pub stream: bool,
     pub load: Load,
@@ -94,6 +98,16 @@ impl Plan {
     /// are generated for one.
     pub fn prompts(&self) -> u64 {
         self.workload.needed.unwrap_or(ENDLESS.saturating_add(self.warmup_requests))
+    }
+
+    /// The share of the load that this process sends.
+    pub fn share(&self) -> Share {
+        self.shard.as_ref().map_or_else(Share::default, |shard| shard.share)
+    }
+
+    /// The limit on requests in flight of this process; `None` in an open loop.
+    pub(crate) fn slots(&self) -> Option<u32> {
+        self.load.parallel().map(|parallel| self.share().slots(parallel))
     }
 
     /// Makes this the run with this number, from 1, of its call. `offset` is that of the call, `before` the prompts of

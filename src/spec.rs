@@ -33,6 +33,7 @@ pub(crate) mod output;
 pub mod proxy;
 mod resolve;
 mod sampling;
+pub(crate) mod shard;
 mod sla;
 mod target;
 mod url;
@@ -45,6 +46,7 @@ pub use local::LocalSpec;
 pub use output::OutputSpec;
 pub use resolve::{HubFiles, RigFacts, resolve, trace_file};
 pub use sampling::SamplingSpec;
+pub use shard::{ShardSpec, ShardVariables};
 pub use sla::SlaSpec;
 pub use target::TargetSpec;
 pub use values::Cores;
@@ -80,6 +82,10 @@ pub struct Spec {
     #[command(flatten)]
     #[serde(flatten)]
     pub client: ClientSpec,
+    /// One of several processes that send the load together.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub shard: ShardSpec,
 }
 
 impl Spec {

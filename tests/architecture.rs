@@ -36,6 +36,8 @@ const LEVELS: &[(&str, u8)] = &[
     ("store", 6),
     // It downloads what a plan needs, before the plan is made.
     ("hub", 7),
+    // Shards meet with what a plan says.
+    ("rendezvous", 7),
     ("server", 7),
     // It runs the engine against the mock, as a run does.
     ("roofline", 7),

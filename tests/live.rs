@@ -216,7 +216,7 @@ fn the_view_follows_the_size_of_the_terminal() {
     let child = terminal.spawn(perf(folder.path(), &ENDLESS));
     terminal.wait_for("tok/s");
     terminal.resize(20, 5);
-    terminal.wait_for("columns");
+    terminal.wait_for("needs");
     terminal.resize(160, 50);
     // The footer is on the last line.
     terminal.wait_for("\x1b[50;");

@@ -403,7 +403,7 @@ fn shards_are_read_as_one_run() {
     let paths = [shard("a.db", 1, 0), shard("b.db", 2, 5_000_000_000_000)];
     let runs = paths.each_ref().map(|path| measured(path).unwrap());
     assert!(shards::are_shards(&runs));
-    let merged = shards::measured(&paths).unwrap();
+    let merged = shards::measured(&paths, &[]).unwrap();
     let s = &merged.summary;
     assert_eq!((s.counts.scheduled, s.counts.ok, s.concurrency.peak, s.client.workers), (200, 200, 2, 2));
     assert_eq!(s.facts.parallel, Some(2));
@@ -411,7 +411,13 @@ fn shards_are_read_as_one_run() {
     assert!((s.throughput.requests_per_s.unwrap() - 20.0).abs() < 1e-6);
     assert_eq!(s.series.ttft_s.value(500).map(|s| (s * 1e3).round()), Some(21.0));
     assert!(!s.is_void(), "{:?}", s.findings);
-    assert!(html::page(&[html::Run::read_shards(&paths).unwrap()], ringmark::spec::Language::En).contains("200"));
+    assert!(
+        html::page(
+            &[html::Run::read_shards(&paths, shards::measured(&paths, &[]).unwrap()).unwrap()],
+            ringmark::spec::Language::En
+        )
+        .contains("200")
+    );
     let later = shard("c.db", 3, 0);
     assert!(!shards::are_shards(&[measured(&later).unwrap()]), "one run is none");
 }

@@ -57,6 +57,7 @@ pub fn measure(mut spec: Spec) -> FinishedRun {
         show_progress: &|_| Box::new(()),
         show_steps: &|_| Box::new(()),
         visualizer: None,
+        rendezvous: None,
     };
     let finished = run(&plan, &context).expect("the run can be made");
     let (worker, records) = read(&finished.database);

@@ -66,6 +66,12 @@ pub(crate) fn show(args: &CompareArgs) -> Result<u8, EarlyExit> {
     }
     let read = |path: &PathBuf| measured(path).map_err(|error| exit(error.to_string()));
     let runs: Vec<Measured> = places.iter().flatten().map(read).collect::<Result<_, _>>()?;
+    if let Some((file, _)) = places.iter().flatten().zip(&runs).find(|(_, run)| run.run.facts.shard.is_some()) {
+        return Err(exit(format!(
+            "{} is one shard of a load, and compare needs whole runs: 'ringmark merge' shows all shards as one run",
+            file.display()
+        )));
+    }
     let comparison = comparison(&given(args, &places, &runs));
     check(&comparison, args.force).map_err(exit)?;
     output.print(&render(&comparison, output.width(FILE_WIDTH)));

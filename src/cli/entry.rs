@@ -4,7 +4,9 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use super::terminal::{print, print_error};
-use super::{Command, EarlyExit, calls, compare, guide, interrupt, judge, mock, parse, report, rig, shell, version};
+use super::{
+    Command, EarlyExit, calls, compare, guide, interrupt, judge, merge, mock, parse, report, rig, shell, version,
+};
 
 /// Runs `ringmark` with `arguments`, the program's name first, and returns its exit status. Output goes to standard
 /// output and standard error.
@@ -36,6 +38,7 @@ fn run_command(command: Command, arguments: &[OsString]) -> Result<u8, EarlyExit
         Command::Perf(args) => calls::run(&args, arguments),
         Command::Mock(args) => mock::serve(&args),
         Command::Report(args) => report::show(&args),
+        Command::Merge(args) => merge::show(&args),
         Command::Compare(args) => compare::show(&args),
         Command::Rig(args) => rig::show(&args),
         Command::Judge(args) => judge::run(&args),

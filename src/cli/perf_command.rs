@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "folder names and log lines have the time of day")]
 
+use std::cell::RefCell;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -97,9 +98,16 @@ pub(crate) fn run(
             let _ = writeln!(bars.stderr(), "{}", visible_line(&line));
         }
     };
-    let Prepared { spec, mut facts, search, mut plans, fetched, mock } =
+    let Prepared { spec, mut facts, search, mut plans, fetched, mock, rendezvous } =
         prepare(spec, &show_steps, &mut notify).map_err(exit)?;
     let spec = &spec;
+    let rendezvous = rendezvous.map(RefCell::new);
+    // Other shards end with this one.
+    let exit = |text: String| {
+        let text = mask_foreign(&text, &spec.secrets());
+        rendezvous.iter().for_each(|rendezvous| rendezvous.borrow_mut().fail(&text));
+        EarlyExit::error(&text)
+    };
     check(spec, &plans).map_err(exit)?;
     let log = Arc::new(Log::new(Timestamp::now, TimeZone::system(), spec.secrets()));
     let level = if spec.output.quiet { LogLevel::Error } else { spec.output.level() };
@@ -130,8 +138,11 @@ pub(crate) fn run(
         show_progress: &show_progress,
         show_steps: &show_steps,
         visualizer: visualizer.as_ref().map(Visualizer::feed),
+        rendezvous: rendezvous.as_ref(),
     };
+    let planned = plans.len();
     let exports = plans[0].report.exports.clone();
+    let shard = plans[0].shard.clone();
     let output = Output::beside_document(stdout_is_document);
     let OutputSpec { quiet, verbose, .. } = spec.output;
     let screen = Screen { bars: bars.clone(), quiet, verbose, output };
@@ -144,7 +155,16 @@ pub(crate) fn run(
         visualizer.finish(measured.error.is_none());
     }
     if measured.runs.is_empty() {
+        if rendezvous.is_some() {
+            // The shards have measured nothing together.
+            let _ = std::fs::remove_file(root.join(LOG_FILE));
+        }
         created.remove_if_unused();
+    }
+    if let Some(rendezvous) = rendezvous.as_ref().filter(|_| measured.runs.len() < planned) {
+        let why =
+            measured.error.as_ref().map_or_else(|| "it ended before its last run".to_string(), ToString::to_string);
+        rendezvous.borrow_mut().fail(&mask_foreign(&why, &spec.secrets()));
     }
     // Even if another file cannot be written.
     let exported = match measured.runs.is_empty() {
@@ -172,6 +192,11 @@ pub(crate) fn run(
         let file = |name: &str, file: &str| format!("{name}: {}\n", root.join(file).display());
         screen.print(&|_| file("Report", PAGE) + &file("All tables", SUMMARY));
         screen.print_always(&format!("Results: {}\n", root.display()));
+        if let Some(shard) = &shard {
+            let all = if spec.output.no_timestamp { &spec.output.outputs_dir } else { root.parent().unwrap_or(&root) };
+            let line = format!("Shard {} of the load: 'ringmark merge {}' combines all.\n", shard.share, all.display());
+            screen.print_always(&line);
+        }
         if let Some(reason) = reason.filter(|_| spec.output.quiet) {
             print_error(&format!("{reason}\n"));
         }

@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 use super::call_output::FILE_WIDTH;
 use super::documents::{is_stdout, write_json};
 use super::exit::{EarlyExit, status};
+use super::merge;
 use super::run_files::databases;
 use super::terminal::Output;
 use crate::files;
@@ -60,6 +61,16 @@ pub(crate) fn show(args: &ReportArgs) -> Result<u8, EarlyExit> {
         files.extend(databases(path).map_err(exit)?);
     }
     let runs: Vec<Measured> = files.iter().map(read).collect::<Result<_, _>>()?;
+    if runs.len() > 1 && runs.iter().all(|run| run.run.facts.shard.is_some()) {
+        if !exports.is_empty() || args.json.is_some() {
+            let flags = "--csv, --export and --json do not write merged shards here";
+            return Err(exit(format!("{flags}: use 'ringmark merge' with --csv or --json")));
+        }
+        drop(runs);
+        let output =
+            merge::MergeOutput { html: args.html.clone(), language: args.language, ..merge::MergeOutput::default() };
+        return merge::merge(&files, false, &output);
+    }
     let output = Output::beside_document(is_stdout(args.json.as_ref()));
     let width = output.width(FILE_WIDTH);
     if shards::are_shards(&runs) {
@@ -74,6 +85,9 @@ pub(crate) fn show(args: &ReportArgs) -> Result<u8, EarlyExit> {
     for (run, file) in runs.iter().zip(&files) {
         if runs.len() > 1 {
             output.print(&format!("{}\n", file.display()));
+        }
+        if let Some(shard) = &run.run.facts.shard {
+            output.print(&format!("Shard {} of a load: 'ringmark merge' combines all its shards.\n", shard.share));
         }
         output.print(&screen::render(&run.summary, width));
     }
@@ -127,7 +141,8 @@ fn check_alike(runs: &[Measured], files: &[PathBuf]) -> Result<(), String> {
 }
 
 fn show_shards(args: &ReportArgs, files: &[PathBuf], output: Output) -> Result<u8, EarlyExit> {
-    let shards = html::Run::read_shards(files).map_err(|error| EarlyExit::error(&error.to_string()))?;
+    let merged = shards::measured(files, &[]).and_then(|merged| html::Run::read_shards(files, merged));
+    let shards = merged.map_err(|error| EarlyExit::error(&error.to_string()))?;
     output.print(&format!("{} shards of one load, merged into one run:\n", files.len()));
     output.print(&screen::render(&shards.summary, output.width(FILE_WIDTH)));
     let void = shards.summary.is_void();

@@ -10,7 +10,8 @@ use super::request::{RequestEnd, Turn, perform};
 use super::worker_state::{Job, STOP_OFFERING, Worker};
 use crate::record::Phase;
 use crate::time::{MS, US};
-use crate::workload::conversation::{Conversations, Script};
+use crate::workload::conversation::Conversations;
+use crate::workload::script::Script;
 use crate::workload::stream::{BodyStream, Built};
 
 /// How long a slot waits before it looks again whether its body has been built: a share of the time that it has waited, so

@@ -12,7 +12,6 @@ use monoio::net::UnixStream;
 use super::receive::ReceivePath;
 use super::worker_state::{Job, LoopWait, Wait, Worker, WorkerState};
 use super::{slot, transport};
-use crate::plan::Load;
 use crate::time::Tick;
 
 /// Connections that are opened concurrently before a closed loop.
@@ -44,15 +43,13 @@ async fn opener(worker: Rc<Worker>, slot: u32, left: Rc<std::cell::Cell<u32>>) {
 /// Runs the slots of the prepared phase from `start` until it is over.
 pub(crate) async fn run_slots(worker: Rc<Worker>, start: Tick) -> io::Result<()> {
     let closed = {
-        let state = worker.state.borrow();
-        match state.phase.plan.load {
-            Load::Open { .. } => None,
-            Load::Closed { parallel } | Load::Paced { parallel, .. } => Some((parallel, state.phase.plan.ramp_ns)),
-        }
+        let plan = &worker.state.borrow().phase.plan;
+        plan.load.parallel().map(|parallel| (parallel, plan.ramp_ns, plan.share))
     };
-    if let Some((parallel, ramp_ns)) = closed {
+    if let Some((parallel, ramp_ns, share)) = closed {
         for number in 0..worker.slot_share() {
-            let overall = u64::from(number) * u64::from(worker.count) + u64::from(worker.number);
+            let in_shard = u64::from(number) * u64::from(worker.count) + u64::from(worker.number);
+            let overall = share.number(in_shard);
             let delay_ns = u128::from(ramp_ns) * u128::from(overall) / u128::from(parallel);
             let slot = worker.state.borrow_mut().new_slot();
             drop(worker.executor.spawn(slot::run_closed(worker.clone(), slot, start.plus_ns(delay_ns as u64))));
@@ -214,7 +211,10 @@ impl Worker {
 
     /// The number of slots of the closed loop that belong to this worker.
     pub(crate) fn slot_share(&self) -> u32 {
-        let all = self.state.borrow().phase.plan.load.parallel().unwrap_or(0);
+        let all = {
+            let plan = &self.state.borrow().phase.plan;
+            plan.share.slots(plan.load.parallel().unwrap_or(0))
+        };
         let (number, count) = (u32::from(self.number), u32::from(self.count));
         all / count + u32::from(number < all % count)
     }

@@ -78,6 +78,7 @@ use crate::host::local_server::ServerCores;
 use crate::net::tls;
 use crate::plan::{Load, Plan, Transport};
 use crate::record::memory::MemoryBudget;
+use crate::record::share::Share;
 use crate::record::trace::Trace;
 use crate::record::{Block, CollectorMessage, Phase, WorkerReport};
 use crate::time::clock::kernel_now;
@@ -101,7 +102,10 @@ pub enum EngineError {
 #[derive(Clone, Debug)]
 pub struct PhaseRequest {
     pub phase: Phase,
+    /// Load and numbers are those of all shards.
     pub load: Load,
+    /// The share of this process.
+    pub share: Share,
     /// Requests, or conversations, of the warm-up. Slots and schedule continue after them without a gap.
     pub warmup: u64,
     /// Requests, or conversations, of the phase itself; `None` if only the duration ends it.
@@ -190,9 +194,20 @@ impl Engine {
 
     /// Runs one phase, with its warm-up, to its end.
     pub fn run(&mut self, request: PhaseRequest) -> Result<PhaseEnd, EngineError> {
+        self.run_from(request, || Ok(next_start()))
+    }
+
+    /// Runs one phase, with its warm-up, to its end. `start` is called when all workers are ready, and returns the start;
+    /// its error ends the phase before it begins.
+    pub(crate) fn run_from<E: From<EngineError>>(
+        &mut self,
+        request: PhaseRequest,
+        start: impl FnOnce() -> Result<Tick, E>,
+    ) -> Result<PhaseEnd, E> {
         let plan = PhasePlan {
             phase: request.phase,
             load: request.load,
+            share: request.share,
             warmup: request.warmup,
             requests: request.requests,
             duration_ns: request.duration_ns,
@@ -207,7 +222,7 @@ impl Engine {
                 self.note(notes);
             }
         }
-        let start = kernel_now().plus_ns(START_DELAY_NS);
+        let start = start()?;
         if request.phase == Phase::Measured {
             self.measured_from.get_or_insert(start);
         }
@@ -221,7 +236,7 @@ impl Engine {
             }
         }
         if let (Some(report), Some(requests)) = (reports.first_mut(), plan.requests) {
-            report.unsent += self.workload.requests_of(request.phase, requests).saturating_sub(begun);
+            report.unsent += self.workload.requests_of(request.phase, requests, request.share).saturating_sub(begun);
         }
         Ok(PhaseEnd { reports, begun })
     }
@@ -251,6 +266,11 @@ impl Engine {
     fn replies(&self) -> Result<Vec<Reply>, EngineError> {
         gather_replies(self.workers.iter().map(|worker| &worker.replies), &self.setup.failed)
     }
+}
+
+/// The earliest start that every worker gets in time.
+pub(crate) fn next_start() -> Tick {
+    kernel_now().plus_ns(START_DELAY_NS)
 }
 
 /// The replies of all workers to a command. If a worker fails, `failed` is set, so that the others end their phase at

@@ -6,6 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use crate::record::share::Share;
 use crate::time::Tick;
 
 /// Deadlines of slots. Entries are never removed; one that is out of date is recognized when it fires.
@@ -54,10 +55,15 @@ impl ScheduleCursor {
     }
 }
 
-/// The requests of an open loop that one worker sends: every `workers`-th of the schedule.
+/// The requests of an open loop that one worker sends: every `workers`-th of those of its shard.
 pub struct OpenSchedule {
     schedule: ScheduleCursor,
     start: Tick,
+    share: Share,
+    /// Requests of the warm-up, with which the schedule begins.
+    warmup: u64,
+    /// The place of the next request among those of the shard.
+    nth: u64,
     stride: u64,
     /// Requests end before this number, which counts the warm-up.
     end: Option<u64>,
@@ -67,16 +73,16 @@ pub struct OpenSchedule {
 
 impl OpenSchedule {
     pub fn new(
-        mut schedule: ScheduleCursor,
+        schedule: ScheduleCursor,
         start: Tick,
-        worker: u64,
-        workers: u64,
+        (share, warmup): (Share, u64),
+        (worker, workers): (u64, u64),
         end: Option<u64>,
         stop_offering: Option<Tick>,
     ) -> OpenSchedule {
-        let first = schedule.offset_ns(worker).map(|offset| (worker, start.plus_ns(offset)));
-        let mut open = OpenSchedule { schedule, start, stride: workers, end, stop_offering, next: first };
-        open.drop_past_end();
+        let (nth, stride) = (worker, workers);
+        let mut open = OpenSchedule { schedule, start, share, warmup, nth, stride, end, stop_offering, next: None };
+        open.go_to_next();
         open
     }
 
@@ -87,11 +93,16 @@ impl OpenSchedule {
 
     /// Takes the next request if it is due by `now`. Returns its number and its scheduled time.
     pub(crate) fn pop_due(&mut self, now: Tick) -> Option<(u64, Tick)> {
-        let (index, due) = self.next.filter(|(_, due)| *due <= now)?;
-        let following = index + self.stride;
-        self.next = self.schedule.offset_ns(following).map(|offset| (following, self.start.plus_ns(offset)));
+        let due = self.next.filter(|(_, due)| *due <= now)?;
+        self.nth += self.stride;
+        self.go_to_next();
+        Some(due)
+    }
+
+    fn go_to_next(&mut self) {
+        let index = self.share.unit(self.nth, self.warmup);
+        self.next = self.schedule.offset_ns(index).map(|offset| (index, self.start.plus_ns(offset)));
         self.drop_past_end();
-        Some((index, due))
     }
 
     /// Drops all remaining requests.
@@ -141,7 +152,8 @@ mod tests {
     fn workers_share_one_schedule() {
         let mut all = Vec::new();
         for worker in 0..3 {
-            let mut schedule = OpenSchedule::new(every_10(), Tick(1000), worker, 3, Some(8), None);
+            let whole = (Share::default(), 0);
+            let mut schedule = OpenSchedule::new(every_10(), Tick(1000), whole, (worker, 3), Some(8), None);
             while let Some((index, due)) = schedule.pop_due(Tick(u64::MAX)) {
                 assert_eq!(due, Tick(1000 + index * 10));
                 all.push(index);
@@ -151,9 +163,27 @@ mod tests {
         assert_eq!(all, (0..8).collect::<Vec<_>>());
     }
 
+    /// Shards with different numbers of workers, a number of requests that neither divides, and a warm-up.
+    #[test]
+    fn shards_share_one_schedule() {
+        for count in [1, 2, 3, 7] {
+            let mut all = Vec::new();
+            for share in (0..count).filter_map(|index| Share::new(index, count)) {
+                let workers = u64::from(share.index()) + 1;
+                for worker in 0..workers {
+                    let place = (worker, workers);
+                    let mut schedule = OpenSchedule::new(every_10(), Tick(1000), (share, 5), place, Some(28), None);
+                    all.extend(std::iter::from_fn(|| schedule.pop_due(Tick(u64::MAX))));
+                }
+            }
+            all.sort_unstable();
+            assert_eq!(all, (0..28).map(|index| (index, Tick(1000 + index * 10))).collect::<Vec<_>>());
+        }
+    }
+
     #[test]
     fn requests_due_after_the_duration_are_dropped() {
-        let mut schedule = OpenSchedule::new(every_10(), Tick(0), 0, 1, None, Some(Tick(25)));
+        let mut schedule = OpenSchedule::new(every_10(), Tick(0), (Share::default(), 0), (0, 1), None, Some(Tick(25)));
         let sent: Vec<_> = std::iter::from_fn(|| schedule.pop_due(Tick(1000))).collect();
         assert_eq!(sent, [(0, Tick(0)), (1, Tick(10)), (2, Tick(20))]);
     }

@@ -127,7 +127,7 @@ impl WorkerThread {
         channels: &WorkerChannels,
     ) -> io::Result<(AnyRuntime, WorkerThread)> {
         let plan = &setup.plan;
-        let connections = plan.load.parallel().map_or(OPEN_LOOP_STREAMS, |all| (all as usize).div_ceil(count.into()));
+        let connections = plan.slots().map_or(OPEN_LOOP_STREAMS, |slots| (slots as usize).div_ceil(count.into()));
         let receive_plan = ReceivePlan { connections };
         let (receive, mut fallback) = ReceivePath::open(receive_plan, plan.force_fallback)?;
         let (runtime, receive) = match receive {

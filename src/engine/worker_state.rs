@@ -22,6 +22,7 @@ use super::telemetry::Telemetry;
 use super::wake_ups::WakeUps;
 use crate::plan::{Load, Plan};
 use crate::record::memory::MemoryBudget;
+use crate::record::share::Share;
 use crate::record::trace::{Trace, TraceKind};
 use crate::record::{Failure, Phase};
 use crate::time::clock::Clock;
@@ -65,16 +66,19 @@ pub(crate) const STOP_AT_ONCE: u8 = 2;
 #[derive(Clone)]
 pub struct PhasePlan {
     pub phase: Phase,
+    /// The load of all shards.
     pub load: Load,
-    /// Units of the warm-up.
+    /// The share of this process.
+    pub share: Share,
+    /// Units of the warm-up of all shards.
     pub warmup: u64,
-    /// Units of the phase itself; `None` if only the duration ends it.
+    /// Units of the phase itself, of all shards; `None` if only the duration ends it.
     pub requests: Option<u64>,
     /// Counts from the first unit of the phase itself.
     pub duration_ns: Option<u64>,
     /// Counts from the first unit of all.
     pub ramp_ns: u64,
-    /// The number of the next unit of a closed loop that no slot has taken.
+    /// How many units of the share the slots of a closed loop have taken.
     pub next: Arc<AtomicU64>,
     /// When the first unit of the phase itself was taken, tick nanoseconds; 0 before. Only for a closed loop with a
     /// warm-up, where nothing else determines it.
@@ -543,6 +547,7 @@ impl PhasePlan {
         PhasePlan {
             phase: Phase::Preflight,
             load: Load::Closed { parallel: 0 },
+            share: Share::default(),
             warmup: 0,
             requests: Some(0),
             duration_ns: None,
@@ -577,7 +582,7 @@ impl PhaseState {
         };
         let first_counted = match cursor() {
             Some(mut schedule) => schedule.offset_ns(plan.warmup).map(|offset| start.plus_ns(offset)),
-            None => (plan.warmup == 0).then_some(start),
+            None => (plan.share.part(plan.warmup) == 0).then_some(start),
         };
         let schedule = cursor();
         let mut phase = PhaseState {
@@ -594,8 +599,8 @@ impl PhaseState {
         };
         match (&phase.plan.load, schedule) {
             (Load::Open { .. }, Some(schedule)) => {
-                let (number, count) = (u64::from(number), u64::from(count));
-                let open = OpenSchedule::new(schedule, start, number, count, phase.plan.end(), phase.stop_offering());
+                let (worker, units) = ((number.into(), count.into()), (phase.plan.share, phase.plan.warmup));
+                let open = OpenSchedule::new(schedule, start, units, worker, phase.plan.end(), phase.stop_offering());
                 phase.open = Some(open);
             }
             (_, schedule) => phase.schedule = schedule,
@@ -640,12 +645,14 @@ impl PhaseState {
         if self.is_stopping(now) {
             return None;
         }
-        let unit = self.plan.next.fetch_add(1, Ordering::Relaxed);
+        let nth = self.plan.next.fetch_add(1, Ordering::Relaxed);
+        let PhasePlan { share, warmup, .. } = self.plan;
+        let unit = share.unit(nth, warmup);
         if self.plan.end().is_some_and(|end| unit >= end) {
             self.plan.next.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        if unit == self.plan.warmup && self.first_counted.is_none() {
+        if nth == share.part(warmup) && self.first_counted.is_none() {
             self.plan.first_counted_ns.store(now.0, Ordering::Relaxed);
         }
         Some(unit)

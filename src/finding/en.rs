@@ -1,5 +1,6 @@
 //! Findings in English: what happened, what it means for the figures, what to do. One sentence each.
 
+use super::fields::numbers;
 use super::{
     ApartFigure, Cause, CountKind, CountNote, Figure, Finding, Misfit, NotJudged, Oddity, OpenFiles, SearchReason,
     SearchTrouble, Severity, Text, UnequalPercentile, observed, percent,
@@ -226,6 +227,32 @@ pub(super) fn text(finding: &Finding) -> Text {
             "{shards} shards were merged by the wall clock of each machine: figures over several hosts, such as \
              concurrency, are as exact as these clocks agree; figures of single requests are not affected."
         )),
+        Finding::ShardClocks { error_ns, span_ns } => observed(format!(
+            "The clocks of the shards' machines are aligned within ±{} over {}: throughput, rates and concurrency of all \
+             shards are as exact as that. Figures of single requests are not affected.",
+            format_ns(*error_ns),
+            format_ns(*span_ns)
+        )),
+        Finding::ShardClocksUnknown { shards } => observed(format!(
+            "It is not known how the clocks of shard 0 and shard {} differ: throughput, rates and concurrency of \
+             all shards cannot be computed from their wall clocks. Figures of single requests are not affected.",
+            numbers(shards)
+        ))
+        .advise("Start the shards with --rendezvous tcp:, dir: or pmi, which measure it."),
+        Finding::ShardsMissing { missing, killed, shards, .. } => {
+            let what = [(missing, ["has no database", "have no database"]), (killed, ["was killed", "were killed"])];
+            let parts = what.into_iter().filter(|(list, _)| !list.is_empty());
+            let part = |(list, what): (&Vec<u32>, [&str; 2])| match list.len() {
+                1 => format!("shard {} {}", numbers(list), what[0]),
+                _ => format!("shards {} {}", numbers(list), what[1]),
+            };
+            let parts: Vec<String> = parts.map(part).collect();
+            observed(format!(
+                "Of {shards} shards, {}: the figures lack a part of the load.",
+                parts.join(", and ")
+            ))
+            .advise("Add the database, or run again.")
+        }
         Finding::RecordsLost { scheduled, accounted } => observed(format!(
             "{scheduled} requests were scheduled but {accounted} are accounted for: records were lost."
         ))

@@ -226,3 +226,8 @@ pub struct UnequalPercentile {
     /// Load − witness.
     pub difference_ns: i64,
 }
+
+/// Numbers of shards as a list: `1, 2`.
+pub(super) fn numbers(shards: &[u32]) -> String {
+    shards.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
+}

@@ -216,6 +216,22 @@ pub enum Finding {
     Shards {
         shards: usize,
     },
+    /// The clocks of shards on several machines differ by an amount that is known within `error_ns`.
+    ShardClocks {
+        error_ns: u64,
+        span_ns: u64,
+    },
+    /// The clocks of shards differ by an amount that is not known.
+    ShardClocksUnknown {
+        shards: Vec<u32>,
+    },
+    /// Shards without a database, and those that were killed. `allowed`: with `--allow-missing`.
+    ShardsMissing {
+        missing: Vec<u32>,
+        killed: Vec<u32>,
+        shards: u32,
+        allowed: bool,
+    },
 
     // The records of the run.
     RecordsLost {
@@ -596,6 +612,11 @@ impl Finding {
             Finding::MetricsUnknown { .. } => ("server_metrics", Note, Cause::ServerMetrics),
             Finding::ProgramFailed { .. } => ("api_program", Caution, Cause::ServerAnswers),
             Finding::Shards { .. } => ("shards", Note, Cause::Clock),
+            Finding::ShardClocks { error_ns, span_ns } => ("shards", clock_severity(*error_ns, *span_ns), Cause::Clock),
+            Finding::ShardClocksUnknown { .. } => ("shards", Void, Cause::Clock),
+            Finding::ShardsMissing { allowed, .. } => {
+                ("shards_missing", if *allowed { Caution } else { Void }, Cause::RunLength)
+            }
             Finding::RecordsLost { .. } => ("totals", Void, Cause::Bug),
             Finding::RowsLost { .. } => ("store", Void, Cause::Output),
             Finding::LittlesLaw { .. } => ("little", Void, Cause::Bug),
@@ -731,6 +752,9 @@ impl Finding {
             | Finding::CpuQuota { .. }
             | Finding::ServerEnded { .. }
             | Finding::Shards { .. }
+            | Finding::ShardClocks { .. }
+            | Finding::ShardClocksUnknown { .. }
+            | Finding::ShardsMissing { .. }
             | Finding::RecordsLost { .. }
             | Finding::RowsLost { .. }
             | Finding::LittlesLaw { .. }
@@ -840,4 +864,14 @@ impl Text {
 /// A share as a percentage with one decimal.
 fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
+}
+
+/// How much clocks that are known within `error_ns` limit the figures over all shards of a span.
+fn clock_severity(error_ns: u64, span_ns: u64) -> Severity {
+    // Throughput is wrong by the same share.
+    match error_ns as f64 / span_ns.max(1) as f64 {
+        share if share > 0.05 => Severity::Void,
+        share if share > 0.005 => Severity::Caution,
+        _ => Severity::Note,
+    }
 }

@@ -1,5 +1,6 @@
 //! Findings in Chinese: what happened, what it means for the figures, what to do. The terms are those of the glossary.
 
+use super::fields::numbers;
 use super::{
     ApartFigure, Cause, CountNote, Figure, Finding, Misfit, NotJudged, Oddity, OpenFiles, SearchReason, SearchTrouble,
     Severity, Text, UnequalCount, UnequalPercentile, observed, percent,
@@ -183,6 +184,23 @@ pub(super) fn text(finding: &Finding) -> Text {
             "合并了 {shards} 个分片，时间以各机器的系统时钟对齐：并发数等跨主机指标的精度取决于时钟同步程度，\
              单个请求的指标不受影响。"
         )),
+        Finding::ShardClocks { error_ns, span_ns } => observed(format!(
+            "各分片所在机器的时钟在 {} 的测试内对齐误差为 ±{}：所有分片合计的吞吐、速率与并发数精度以此为限，单个请求的指标不受影响。",
+            format_ns(*span_ns),
+            format_ns(*error_ns)
+        )),
+        Finding::ShardClocksUnknown { shards } => observed(format!(
+            "分片 {} 与分片 0 的时钟偏差未知：无法根据系统时钟计算所有分片合计的吞吐、速率与并发数，单个请求的指标不受影响。",
+            numbers(shards)
+        ))
+        .advise("请用 --rendezvous tcp:、dir: 或 pmi 启动各分片，它们会测量该偏差。"),
+        Finding::ShardsMissing { missing, killed, shards, .. } => {
+            let what = [(missing, "没有数据库"), (killed, "在结束前被终止")];
+            let parts = what.into_iter().filter(|(list, _)| !list.is_empty());
+            let parts: Vec<String> = parts.map(|(list, what)| format!("分片 {} {what}", numbers(list))).collect();
+            observed(format!("共 {shards} 个分片，其中{}：合并结果缺少这部分负载。", parts.join("，")))
+                .advise("请补上缺少的数据库，或重新测试。")
+        }
         Finding::RecordsLost { scheduled, accounted } => {
             observed(format!("计划了 {scheduled} 个请求，只有 {accounted} 个有记录：部分记录丢失。"))
                 .advise("请重新测试；若再次出现，请报告缺陷。")

@@ -6,6 +6,7 @@ pub mod calibration_file;
 pub(crate) mod cgroup;
 pub mod checks;
 pub mod children;
+pub(crate) mod clock_domain;
 pub mod facts;
 pub mod limits;
 pub(crate) mod local_server;

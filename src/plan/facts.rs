@@ -1,12 +1,14 @@
 //! The facts of a plan that are stored with its run.
 
 use super::{Arrival, Load, Plan};
-use crate::record::facts::{Mode, RunFacts};
+use crate::record::facts::{Mode, RunFacts, ShardFacts};
 
 impl Plan {
     /// The facts of this plan. Its request ids begin with `request_id_prefix`.
     pub fn facts(&self, request_id_prefix: &str) -> RunFacts {
         let schedule = self.load.schedule();
+        let share = self.share();
+        let rate_per_s = schedule.map(|schedule| schedule.rate_per_s);
         RunFacts {
             version: env!("CARGO_PKG_VERSION").to_string(),
             name: self.report.name.clone(),
@@ -21,14 +23,14 @@ impl Plan {
                 Load::Paced { .. } => Mode::Paced,
                 Load::Open { .. } => Mode::Open,
             },
-            parallel: self.load.parallel(),
-            rate_per_s: schedule.map(|s| s.rate_per_s),
+            parallel: self.slots(),
+            rate_per_s: rate_per_s.map(|rate| rate / f64::from(share.count())),
             arrival: schedule.map(|s| arrival_name(&s.arrival)),
-            requests: self.requests,
+            requests: self.requests.map(|requests| share.part(requests)),
             conversations: None,
             duration_ns: self.duration_ns,
             drain_ns: self.drain_ns,
-            warmup_requests: self.warmup_requests,
+            warmup_requests: share.part(self.warmup_requests),
             warmup_flows: true,
             ramp_ns: self.ramp_ns,
             seed: self.workload.randomness.data_seed,
@@ -47,6 +49,17 @@ impl Plan {
             search: self.report.search.clone(),
             witness: self.witness.map_or(0, |witness| witness.connections),
             choices: self.workload.options.choices(),
+            shard: self.shard.as_ref().map(|_| ShardFacts {
+                share,
+                call_id: self.workload.id_prefix.clone(),
+                plan_hash: String::new(),
+                clock_domain: String::new(),
+                parallel: self.load.parallel(),
+                rate_per_s,
+                requests: self.requests,
+                warmup_requests: self.warmup_requests,
+                conversations: None,
+            }),
         }
     }
 }

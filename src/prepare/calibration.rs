@@ -40,8 +40,9 @@ pub(crate) fn attach(spec: &Spec, plans: &mut [Plan]) -> Result<(), String> {
     };
     let (machine, now) = (Machine::here(), Timestamp::now().as_second());
     for plan in plans.iter_mut() {
-        let rate = plan.load.schedule().map(|schedule| schedule.rate_per_s);
-        match calibration_file::choose(&all, &machine, now, plan.load.parallel(), rate) {
+        let shards = f64::from(plan.share().count());
+        let rate = plan.load.schedule().map(|schedule| schedule.rate_per_s / shards);
+        match calibration_file::choose(&all, &machine, now, plan.slots(), rate) {
             Choice::Nothing => {}
             Choice::Found(calibration) => plan.calibration = Some(*calibration),
             Choice::Refused(why) => {

@@ -6,6 +6,7 @@
 pub mod calibration;
 mod files;
 mod hub_files;
+mod meeting;
 pub(crate) mod results;
 pub(crate) mod secret_values;
 
@@ -23,12 +24,13 @@ use crate::mock::Mock;
 use crate::net::tls;
 use crate::plan::Plan;
 use crate::plan::sla::SearchPlan;
+use crate::rendezvous::Rendezvous;
 use crate::run::run_or_abandon;
 use crate::server::addresses;
 use crate::server::models::{first_model, list_timeouts};
 use crate::server::ready::{after_waiting, wait_until_ready};
 use crate::spec::proxy::ProxyVariables;
-use crate::spec::{HubFiles, RigFacts, Spec, resolve, trace_file};
+use crate::spec::{HubFiles, RigFacts, ShardVariables, Spec, resolve, trace_file};
 use crate::sweep;
 use crate::workload::progress::StepProgress;
 use crate::workload::trace::{self, Trace};
@@ -46,6 +48,8 @@ pub struct Prepared {
     pub fetched: Vec<String>,
     /// The built-in server, if it is the target. It serves until it is dropped.
     pub mock: Option<Mock>,
+    /// Where this shard meets the others, if it is one.
+    pub rendezvous: Option<Rendezvous>,
 }
 
 /// Prepares a call. `show_steps` displays the progress of downloads until its result is dropped, `notify` gets a line
@@ -64,9 +68,16 @@ pub fn prepare(
     let search = spec.search().map_err(|error| error.to_string())?;
     let first = search.as_ref().map_or_else(|| spec.clone(), |search| spec.at_load(search, search.space.start));
     let fetched = hub_files::hub_files(&first, &mut facts, show_steps, notify)?;
-    let (mut plans, mock) = make_plans(&first, &facts, notify)?;
-    calibration::attach(&spec, &mut plans)?;
-    Ok(Prepared { spec, facts, search, plans, fetched, mock })
+    let shard = spec.shard.resolve(&facts.shard_variables).map_err(|error| error.to_string())?;
+    let (mut rendezvous, (mut plans, mock)) = match &shard {
+        Some(shard) => meeting::make_plans(shard, &first, &mut facts, notify)?,
+        None => (None, make_plans(&first, &facts, notify)?),
+    };
+    if let Err(error) = calibration::attach(&spec, &mut plans) {
+        rendezvous.iter_mut().for_each(|rendezvous| rendezvous.fail(&error));
+        return Err(error);
+    }
+    Ok(Prepared { spec, facts, search, plans, fetched, mock, rendezvous })
 }
 
 /// Reads a trace. If it takes nearly all memory, that is an error; an interrupt ends the process here.
@@ -126,5 +137,6 @@ fn facts() -> RigFacts {
         trace: None,
         hub: HubFiles::default(),
         proxy_variables: ProxyVariables::read(&|name| std::env::var(name).ok()),
+        shard_variables: ShardVariables::read(&|name| std::env::var(name).ok()),
     }
 }

@@ -81,6 +81,9 @@ pub(crate) fn claim(output: &OutputSpec, facts: &mut RigFacts, plans: &mut [Plan
         return Ok(CreatedDirs { folders: missing_folders(&first.report.root) });
     }
     let outputs = &output.outputs_dir;
+    if first.shard.is_some() {
+        return claim_for_shard(outputs, &facts.started, &first.report.root);
+    }
     let missing = missing_folders(outputs);
     fs::create_dir_all(outputs).map_err(|error| format!("cannot create {}: {error}", outputs.display()))?;
     let started = create_free(outputs, &facts.started)?;
@@ -90,6 +93,16 @@ pub(crate) fn claim(output: &OutputSpec, facts: &mut RigFacts, plans: &mut [Plan
         facts.started = started;
     }
     Ok(CreatedDirs { folders: folders.into_iter().chain(missing).collect() })
+}
+
+/// Claims the folder of a shard. That of the call has a name that no other call has, and all shards share it.
+fn claim_for_shard(outputs: &Path, started: &str, root: &Path) -> Result<CreatedDirs, String> {
+    let missing = missing_folders(outputs);
+    let call = outputs.join(started);
+    let failed = |folder: &Path, error: std::io::Error| format!("cannot create {}: {error}", folder.display());
+    fs::create_dir_all(&call).map_err(|error| failed(&call, error))?;
+    fs::create_dir(root).map_err(|error| failed(root, error))?;
+    Ok(CreatedDirs { folders: [root.to_path_buf(), call].into_iter().chain(missing).collect() })
 }
 
 /// Name of the link to the folder of the latest call.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::search::{SearchPlan, Variable};
+use super::share::Share;
 use crate::finding::OpenFiles;
 
 /// The plan as the statistics need it, without secrets. Stored as JSON before the run; `Plan::facts` makes it.
@@ -80,6 +81,29 @@ pub struct RunFacts {
     /// Choices of each answer; 0 in what earlier versions stored, whatever it was.
     #[serde(default)]
     pub choices: u32,
+    /// The shard that this run was; `None` for a whole load. The load above is then the share of the shard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<ShardFacts>,
+}
+
+/// A shard of a load that several processes sent together.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ShardFacts {
+    #[serde(flatten)]
+    pub share: Share,
+    /// The same for all shards of one call, and for no others.
+    pub call_id: String,
+    /// A hash of what all shards must have in common; see `crate::run`. Empty in a merged run.
+    pub plan_hash: String,
+    /// The kernel whose clock the shard used; see `crate::host::clock_domain`. Empty if unknown.
+    pub clock_domain: String,
+    /// The load of all shards.
+    pub parallel: Option<u32>,
+    pub rate_per_s: Option<f64>,
+    pub requests: Option<u64>,
+    pub warmup_requests: u64,
+    /// Planned conversations of all shards.
+    pub conversations: Option<u64>,
 }
 
 /// A load of conversations.
@@ -143,6 +167,25 @@ impl ClockPair {
     }
 }
 
+/// The Unix clock of shard 0 minus that of another shard, nanoseconds: an interval that contains it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockOffset {
+    pub low_ns: i64,
+    pub high_ns: i64,
+}
+
+impl ClockOffset {
+    /// The middle of the interval, nanoseconds.
+    pub(crate) fn middle_ns(self) -> i64 {
+        self.low_ns + self.high_ns.saturating_sub(self.low_ns) / 2
+    }
+
+    /// The greatest distance of the offset from the middle, nanoseconds.
+    pub(crate) fn half_width_ns(self) -> u64 {
+        self.high_ns.abs_diff(self.low_ns).div_ceil(2)
+    }
+}
+
 /// What is known only when the run has ended. A run that was killed has none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunEnd {
@@ -159,4 +202,10 @@ pub struct RunEnd {
     pub peak_backlog: u64,
     /// Requests that could not be written to the database.
     pub rows_lost: u64,
+    /// The start of a shard, which all shards agreed on, on both clocks of this machine; `None` for a whole load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard_start: Option<ClockPair>,
+    /// How the clock of shard 0 differs from that of this shard; `None` if that is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_offset: Option<ClockOffset>,
 }

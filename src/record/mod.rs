@@ -13,6 +13,7 @@ pub mod facts;
 pub mod memory;
 mod oddities;
 pub mod search;
+pub mod share;
 pub mod trace;
 
 /// Everything measured about one request. Points in time that the request did not reach are `None`.

@@ -18,6 +18,7 @@ pub mod language;
 pub mod load_name;
 pub mod load_shape;
 pub mod measurement_error;
+pub mod merge;
 pub mod overview;
 pub mod repeats;
 pub mod screen;

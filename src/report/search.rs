@@ -210,10 +210,9 @@ fn figure_column(probes: &[&Probe], (index, factor): (usize, f64), head: String,
     let cell = |observed: &Observed| {
         let Some(mean) = observed.mean else { return "-".to_string() };
         // Times have two decimals, as in the other tables of milliseconds.
-        let text = |value: f64| match factor {
-            1.0 => judged_text(value),
-            _ if value.is_finite() => digits(value * factor, 2),
-            _ => judged_text(value),
+        let text = |value: f64| match factor > 1.0 && value.is_finite() {
+            true => digits(value * factor, 2),
+            false => judged_text(value),
         };
         let number = |value: f64| text(value) + mark(observed.few);
         let known = || observed.values.iter().flatten().copied();

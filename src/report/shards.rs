@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use super::gap_passes::GapRequests;
 use super::{Measured, workload};
 use crate::finding::Finding;
-use crate::record::facts::ConversationFacts;
+use crate::record::facts::{ClockOffset, ClockPair, ConversationFacts, ShardFacts};
 use crate::record::{Block, NetworkTimes, Phase, RequestRecord, Stall};
+use crate::server::{metric_catalog, metrics, resource_usage};
+use crate::spec::shard::folder_suffix;
 use crate::stats::samples::RunSamples;
 use crate::stats::{Inputs, analyze};
 use crate::store::reader::Detail;
@@ -39,9 +41,10 @@ fn span_unix_ns(run: &Measured) -> Option<(i64, i64)> {
     Some((start.wrapping_add(offset), end.wrapping_add(offset)))
 }
 
-/// The shards in these databases as one run.
-pub fn measured(paths: &[PathBuf]) -> Result<Measured, StoreError> {
-    let (run, shards) = open(paths)?;
+/// The shards in these databases as one run, with these further findings.
+pub fn measured(paths: &[PathBuf], findings: &[Finding]) -> Result<Measured, StoreError> {
+    let (mut run, shards) = open(paths)?;
+    run.findings.extend_from_slice(findings);
     let (mut samples, mut warmup) = (RunSamples::default(), RunSamples::default());
     let mut gaps = GapRequests::default();
     for shard in &shards {
@@ -50,7 +53,22 @@ pub fn measured(paths: &[PathBuf]) -> Result<Measured, StoreError> {
             shard.add_phase(Phase::Warmup, &mut warmup, &mut gaps)?;
         }
     }
-    let (summary, samples) = analyze(Inputs { warmup, ..Inputs::new(&run, samples) }, |sets| gaps.read(sets))?;
+    // Both are those of one shard, and on its clock.
+    let observer = shards.iter().find(|shard| shard.observes).filter(|shard| shard.shift_ns == 0);
+    let (mut witness, mut server, mut server_use) = (None, None, None);
+    if let Some(Shard { reader, .. }) = observer {
+        let scrapes = reader.server_samples()?;
+        server = metric_catalog::window(&metrics::scrapes(&scrapes), &run.facts.model);
+        server_use = resource_usage::compute(&scrapes);
+        if run.facts.witness > 0 {
+            let mut samples = RunSamples::default();
+            reader.each_block(Phase::Witness, Detail::Figures, |block| samples.add(block))?;
+            gaps.add(reader, 0, Phase::Witness, &samples, 0)?;
+            witness = Some(samples);
+        }
+    }
+    let inputs = Inputs { warmup, witness, server, server_use, ..Inputs::new(&run, samples) };
+    let (summary, samples) = analyze(inputs, |sets| gaps.read(sets))?;
     Ok(Measured { run, summary, samples, gaps })
 }
 
@@ -66,6 +84,8 @@ struct Shard {
     shift_ns: i64,
     /// Number of workers of the shards before it, the number of its first worker.
     first_worker: u32,
+    /// It has the witness and the server's metrics.
+    observes: bool,
 }
 
 impl Shard {
@@ -92,10 +112,11 @@ fn open(paths: &[PathBuf]) -> Result<(StoredRun, Vec<Shard>), StoreError> {
         let reader = Reader::open(path)?;
         let run = reader.run()?;
         let (shift_ns, first_worker) = match &merged {
-            Some(first) => (run.clock.offset_ns().wrapping_sub(first.clock.offset_ns()), first_worker_after(first)),
+            Some(first) => (alignment(first, &run).shift_ns, first_worker_after(first)),
             None => (0, 0),
         };
-        shards.push(Shard { reader, shift_ns, first_worker });
+        let observes = run.facts.shard.as_ref().is_some_and(|shard| shard.share.is_first());
+        shards.push(Shard { reader, shift_ns, first_worker, observes });
         merged = Some(match merged {
             Some(first) => merge_runs(first, run, shift_ns, first_worker),
             None => run,
@@ -104,8 +125,67 @@ fn open(paths: &[PathBuf]) -> Result<(StoredRun, Vec<Shard>), StoreError> {
     let count = paths.len();
     let mut run =
         merged.ok_or_else(|| StoreError::Open { path: PathBuf::new(), reason: "no file given".to_string() })?;
-    run.findings.push(Finding::Shards { shards: count });
+    match run.facts.shard.take() {
+        Some(shard) => {
+            if shard.share.count() as usize == count {
+                take_totals(&mut run, &shard);
+            }
+            let suffix = folder_suffix(shard.share);
+            run.facts.name = run.facts.name.strip_suffix(&suffix).map_or(run.facts.name.clone(), str::to_string);
+            // The same on all of them.
+            let mut known: Vec<Finding> = Vec::new();
+            run.findings.retain(|finding| {
+                let is_new = !known.contains(finding);
+                known.extend(is_new.then(|| finding.clone()));
+                is_new
+            });
+        }
+        // Whose clocks are compared is not known.
+        None => run.findings.push(Finding::Shards { shards: count }),
+    }
     Ok((run, shards))
+}
+
+/// The load of all shards, exactly as it was planned.
+fn take_totals(run: &mut StoredRun, shard: &ShardFacts) {
+    let facts = &mut run.facts;
+    (facts.parallel, facts.rate_per_s, facts.requests) = (shard.parallel, shard.rate_per_s, shard.requests);
+    facts.warmup_requests = shard.warmup_requests;
+    if let Some(conversations) = &mut facts.conversations {
+        conversations.planned = shard.conversations;
+    }
+}
+
+/// How the ticks of a shard become ticks of the first one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Alignment {
+    /// Is added to them, nanoseconds.
+    pub shift_ns: i64,
+    /// How far the true shift may be from it; `None` if that is unknown.
+    pub error_ns: Option<u64>,
+}
+
+/// How the ticks of `other` become ticks of `first`: one clock, clocks whose offset was measured, or wall clocks.
+pub fn alignment(first: &StoredRun, other: &StoredRun) -> Alignment {
+    let domain = |run: &StoredRun| run.facts.shard.as_ref().map(|shard| shard.clock_domain.clone()).unwrap_or_default();
+    if !domain(first).is_empty() && domain(first) == domain(other) {
+        return Alignment { shift_ns: 0, error_ns: Some(0) };
+    }
+    let start = |run: &StoredRun| run.end.as_ref().and_then(|end| end.shard_start.zip(end.clock_offset));
+    match start(first).zip(start(other)) {
+        Some(((start, offset), (other_start, other_offset))) => {
+            // When the clock of a machine showed its start, that of shard 0 showed it plus the offset.
+            let unix_ns = |start: ClockPair, offset: ClockOffset| start.unix_ns.wrapping_add(offset.middle_ns());
+            let apart_ns = unix_ns(other_start, other_offset).wrapping_sub(unix_ns(start, offset));
+            let ticks = (start.tick_ns as i64).wrapping_sub(other_start.tick_ns as i64);
+            let error_ns = offset.half_width_ns().saturating_add(other_offset.half_width_ns());
+            Alignment { shift_ns: ticks.wrapping_add(apart_ns), error_ns: Some(error_ns) }
+        }
+        None => {
+            let shift_ns = other.clock.offset_ns().wrapping_sub(first.clock.offset_ns());
+            Alignment { shift_ns, error_ns: None }
+        }
+    }
 }
 
 /// The number of the first worker of a shard that is added to `run`.
@@ -133,10 +213,14 @@ fn merge_runs(mut first: StoredRun, mut shard: StoredRun, shift_ns: i64, first_w
         planned: a.planned.zip(b.planned).map(|(a, b)| a.saturating_add(b)),
         thinks: a.thinks || b.thinks,
     });
+    facts.warmup_requests = facts.warmup_requests.saturating_add(other.warmup_requests);
     facts.workers = facts.workers.saturating_add(other.workers);
+    facts.witness = facts.witness.max(other.witness);
     first.end = first.end.zip(shard.end).map(|(mut a, b)| {
         a.interrupted |= b.interrupted;
+        a.aborted |= b.aborted;
         a.rows_lost += b.rows_lost;
+        a.clock_error_ns = a.clock_error_ns.zip(b.clock_error_ns).map(|(a, b)| a.max(b));
         a.peak_backlog = a.peak_backlog.max(b.peak_backlog);
         a
     });

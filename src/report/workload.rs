@@ -12,7 +12,7 @@ use crate::plan::DEFAULT_MAX_TOKENS;
 const WIDEST: usize = 60;
 
 /// Arguments that do not change the workload: draws, target, client, storage and output.
-const BESIDE_THE_WORKLOAD: [&str; 64] = [
+const BESIDE_THE_WORKLOAD: [&str; 67] = [
     // Runs with different draws from the same distributions are comparable.
     "seed",
     "data_seed",
@@ -78,6 +78,9 @@ const BESIDE_THE_WORKLOAD: [&str; 64] = [
     "sla_fixed_parallel",
     "sla_number_multiplier",
     "sla_precision",
+    "shard",
+    "rendezvous",
+    "rendezvous_timeout",
 ];
 
 /// Defaults of arguments that have one.

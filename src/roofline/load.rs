@@ -25,6 +25,7 @@ pub(super) fn run_load(plan: &Arc<Plan>, notes: &mut Vec<Finding>) -> Result<(Ve
     let ended = engine.run(PhaseRequest {
         phase: Phase::Measured,
         load: plan.load.clone(),
+        share: plan.share(),
         warmup: 0,
         requests: plan.requests,
         duration_ns: plan.duration_ns,

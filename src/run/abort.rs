@@ -26,7 +26,7 @@ impl AbortWatch {
     /// Sets `flag` when the limit of the plan is reached. The first responses of a closed loop can be refusals of those
     /// beyond what the server admits, so as many requests must have ended as are in flight.
     pub(super) fn new(plan: &Plan, flag: Arc<AtomicBool>) -> AbortWatch {
-        let in_flight = plan.load.parallel().unwrap_or(0);
+        let in_flight = plan.slots().unwrap_or(0);
         AbortWatch {
             limit: plan.abort_on.clone(),
             fewest: FEWEST.max(in_flight.into()),

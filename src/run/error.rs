@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::engine::EngineError;
 use crate::finding::OpenFiles;
 use crate::plan::PlanError;
+use crate::rendezvous::RendezvousError;
 use crate::store::StoreError;
 use crate::workload::WorkloadError;
 
@@ -27,6 +28,8 @@ pub enum RunError {
     OpenFiles(OpenFiles),
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
+    #[error("{0}")]
+    Rendezvous(RendezvousError),
     #[error("interrupted while the requests were prepared")]
     Interrupted,
     #[error(
@@ -37,4 +40,13 @@ pub enum RunError {
     Memory { used_gib: f64 },
     #[error("{} is a symbolic link, which results are not written through: remove it", .0.display())]
     Link(PathBuf),
+}
+
+impl From<RendezvousError> for RunError {
+    fn from(error: RendezvousError) -> RunError {
+        match error {
+            RendezvousError::Interrupted => RunError::Interrupted,
+            failed @ RendezvousError::Failed(_) => RunError::Rendezvous(failed),
+        }
+    }
 }

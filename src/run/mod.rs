@@ -1,6 +1,7 @@
 //! One run: connection test, warm-up and measured requests in one flow, result files.
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -9,13 +10,15 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::api::Dialect;
 use crate::engine::witness::Witness;
-use crate::engine::{Engine, PhaseEnd, PhaseRequest};
+use crate::engine::{Engine, PhaseEnd, PhaseRequest, next_start};
 use crate::finding::{Finding, OpenFiles};
 use crate::log::Log;
 use crate::plan::{Place, Plan, Save};
 use crate::record::facts::{ClockPair, ConversationFacts, RunEnd, RunFacts};
+use crate::record::share::Share;
 use crate::record::trace::Trace;
-use crate::record::{Block, CollectorMessage, Phase};
+use crate::record::{Block, CollectorMessage, Phase, WorkerReport};
+use crate::rendezvous::Rendezvous;
 use crate::report::language::Language;
 use crate::report::load_name::load_name;
 use crate::server::local::Local;
@@ -24,6 +27,7 @@ use crate::stats::summary::Summary;
 use crate::store::RunStart;
 use crate::store::collector::{Collector, CollectorSettings, Notice};
 use crate::store::live::{Live, Snapshot};
+use crate::store::writer::remove_with_logs;
 use crate::time::Tick;
 use crate::time::clock::Clock;
 use crate::visualizer::{Feed, Series};
@@ -35,7 +39,9 @@ use crate::{files, host, report};
 mod abort;
 mod debug_log;
 mod error;
+mod gate;
 mod interruptible;
+mod plan_hash;
 mod plugin_parse;
 mod preflight;
 mod server_end;
@@ -44,6 +50,7 @@ mod token_backfill;
 
 use abort::AbortWatch;
 pub use error::RunError;
+use gate::Gate;
 pub(crate) use interruptible::run_or_abandon;
 use interruptible::{complete_or_abandon, with_killable_programs};
 use plugin_parse::parse_with_program;
@@ -64,6 +71,8 @@ pub struct RunContext<'a> {
     pub show_steps: &'a dyn Fn(Arc<StepProgress>) -> Box<dyn Any>,
     /// Receives intermediate results for the visualizer.
     pub visualizer: Option<Feed>,
+    /// Where this shard meets the others.
+    pub rendezvous: Option<&'a RefCell<Rendezvous>>,
 }
 
 /// The progress of a phase.
@@ -110,6 +119,8 @@ pub struct FinishedRun {
 
 /// Name of the database in the folder of a run.
 pub(crate) const DATABASE: &str = "benchmark_data.db";
+/// Name of the file with the arguments in the folder of a run.
+const ARGUMENTS: &str = "benchmark_args.json";
 /// File descriptors that the process needs in addition to its connections.
 const OTHER_FILES: u64 = 64;
 /// Record blocks that are allocated for each worker in advance.
@@ -145,17 +156,25 @@ pub fn run(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<FinishedRun, Ru
     let (messages, collected) = bounded(MAX_MESSAGES);
     let series = context.visualizer.as_ref().map(|feed| feed.series(plan));
     let watch = AbortWatch::new(plan, abort.clone());
-    let collector =
-        start_collector((plan, watch.clone()), (&workload, rig_json), context, series.clone(), collected, empties)?;
+    let gate = Gate::new(plan, &workload, context);
+    let collector = start_collector(
+        (plan, watch.clone()),
+        (&workload, rig_json, &gate),
+        context,
+        series.clone(),
+        collected,
+        empties,
+    )?;
     collector.live().keeps_recent.store(plan.report.live, Ordering::Relaxed);
     let mut notes: Vec<Finding> = Vec::new();
     let probe = server_probe::start(&engine.server, plan);
-    let outcome =
-        run_with_observers(&mut engine, (plan, &workload), context, (collector.live(), trace), &messages, &mut notes);
+    let shown = (collector.live(), trace);
+    let outcome = run_with_observers(&mut engine, (plan, &workload), (context, &gate), shown, &messages, &mut notes);
     drop(probe);
     let ended = workload.end_stream();
     let outcome = outcome.and_then(|sent| {
-        notes.extend(workload.notes_after(sent));
+        // Of a shard, the last request has a number that is so much higher.
+        notes.extend(workload.notes_after(sent.saturating_mul(plan.share().count().into())));
         Ok(ended?)
     });
     notes.append(&mut engine.notes);
@@ -168,8 +187,20 @@ pub fn run(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<FinishedRun, Ru
     let interrupted = context.stop.load(Ordering::Relaxed) != 0;
     let aborted = abort.load(Ordering::Relaxed) && !interrupted;
     notes.extend(watch.warmup_finding().filter(|_| aborted));
-    let end = RunEnd { clock: clock_pair(), interrupted, aborted, clock_error_ns, ..RunEnd::default() };
+    let (shard_start, clock_offset) = (gate.start(), gate.clock_offset());
+    let end = RunEnd {
+        clock: clock_pair(),
+        interrupted,
+        aborted,
+        clock_error_ns,
+        shard_start,
+        clock_offset,
+        ..RunEnd::default()
+    };
     let stored = collector.finish(end, &notes);
+    if gate.has_failed() {
+        remove_files(plan);
+    }
     if let Some(series) = series {
         series.last_figures(&live.snapshot());
     }
@@ -212,8 +243,8 @@ fn build_workload(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<Workload
         move || {
             let line = plan.target.request_target(&plan.target.path);
             // Twice as many as can be in flight at once, so that a start of all slots does not wait.
-            let bodies = plan.load.parallel().map_or(0, |parallel| 2 * u64::from(parallel)).max(ENDLESS);
-            let ahead = BuildAhead { bodies, keep_off: plan.cores.clone() };
+            let bodies = plan.slots().map_or(0, |parallel| 2 * u64::from(parallel)).max(ENDLESS);
+            let ahead = BuildAhead { bodies, keep_off: plan.cores.clone(), share: plan.share() };
             Workload::build_ahead(&plan.workload, &plan.target.authority, &line, &steps, &ahead)
         }
     })??;
@@ -270,6 +301,14 @@ fn count_tokens_after_run(plan: &Plan, database: &Path, context: &RunContext<'_>
     Ok(())
 }
 
+/// Removes what a run has written before its start.
+fn remove_files(plan: &Plan) {
+    remove_with_logs(&database_path(plan));
+    // What cannot be removed is not worth an error beside the one that ends the run.
+    let _ = std::fs::remove_file(plan.report.folder.join(ARGUMENTS));
+    let _ = std::fs::remove_dir(&plan.report.folder);
+}
+
 /// The path of a plan's database.
 pub(crate) fn database_path(plan: &Plan) -> PathBuf {
     plan.report.folder.join(DATABASE)
@@ -278,7 +317,7 @@ pub(crate) fn database_path(plan: &Plan) -> PathBuf {
 /// Checks that this process may open the files that a plan needs.
 pub(crate) fn check_limits(plan: &Plan) -> Result<(), RunError> {
     let limit = host::limits::raise_open_files();
-    let Some(parallel) = plan.load.parallel() else { return Ok(()) };
+    let Some(parallel) = plan.slots() else { return Ok(()) };
     // The built-in server runs in this process and also needs a descriptor for each connection.
     let with_mock = plan.target.mock.is_some();
     let needed = u64::from(parallel) * if with_mock { 2 } else { 1 } + OTHER_FILES;
@@ -288,7 +327,7 @@ pub(crate) fn check_limits(plan: &Plan) -> Result<(), RunError> {
 
 fn start_collector(
     (plan, watch): (&Plan, AbortWatch),
-    (workload, rig_json): (&Arc<Workload>, String),
+    (workload, rig_json, gate): (&Arc<Workload>, String, &Gate<'_>),
     context: &RunContext<'_>,
     series: Option<Series>,
     messages: Receiver<CollectorMessage>,
@@ -301,7 +340,7 @@ fn start_collector(
     }
     let log = context.log.clone();
     let start = RunStart {
-        facts: facts(plan, workload),
+        facts: facts(plan, workload, gate),
         clock: clock_pair(),
         save: if plan.stores_raw_responses() { Save::Full } else { plan.save },
         arguments_json: plan.report.arguments_json.clone(),
@@ -328,7 +367,7 @@ fn start_collector(
     // It fails if there is a database; before that, nothing of an earlier run is touched.
     let collector = Collector::start(settings, messages, empties, workload.clone())?;
     context.log.open_files().map_err(|(path, cause)| RunError::File { path, cause })?;
-    write_file(plan, "benchmark_args.json", &plan.report.arguments_json)?;
+    write_file(plan, ARGUMENTS, &plan.report.arguments_json)?;
     Ok(collector)
 }
 
@@ -339,12 +378,24 @@ fn small_warmup(plan: &Plan) -> Option<Finding> {
 }
 
 /// The facts of a run. In conversations, each turn counts as a request.
-fn facts(plan: &Plan, workload: &Workload) -> RunFacts {
+fn facts(plan: &Plan, workload: &Workload, gate: &Gate<'_>) -> RunFacts {
     let mut facts = plan.facts(&workload.id_prefix);
     if let Some(conversations) = &workload.conversations {
-        facts.conversations = Some(ConversationFacts { planned: plan.requests, thinks: conversations.thinks() });
-        facts.requests = plan.requests.map(|number| workload.requests_of(Phase::Measured, number));
-        facts.warmup_requests = workload.requests_of(Phase::Warmup, plan.warmup_requests);
+        let planned = plan.requests.map(|number| plan.share().part(number));
+        facts.conversations = Some(ConversationFacts { planned, thinks: conversations.thinks() });
+        let counts = |share: Share| {
+            let measured = plan.requests.map(|number| workload.requests_of(Phase::Measured, number, share));
+            (measured, workload.requests_of(Phase::Warmup, plan.warmup_requests, share))
+        };
+        (facts.requests, facts.warmup_requests) = counts(plan.share());
+        if let Some(shard) = &mut facts.shard {
+            (shard.requests, shard.warmup_requests) = counts(Share::default());
+            shard.conversations = plan.requests;
+        }
+    }
+    if let Some(shard) = &mut facts.shard {
+        shard.plan_hash = gate.plan_hash().to_string();
+        shard.clock_domain = host::clock_domain::read();
     }
     facts
 }
@@ -353,7 +404,7 @@ fn facts(plan: &Plan, workload: &Workload) -> RunFacts {
 fn run_with_observers(
     engine: &mut Engine,
     (plan, workload): (&Arc<Plan>, &Arc<Workload>),
-    context: &RunContext<'_>,
+    (context, gate): (&RunContext<'_>, &Gate<'_>),
     (live, trace): (&Arc<Live>, Option<Trace>),
     messages: &Sender<CollectorMessage>,
     notes: &mut Vec<Finding>,
@@ -364,6 +415,7 @@ fn run_with_observers(
     let request = PhaseRequest {
         phase: Phase::Measured,
         load: plan.load.clone(),
+        share: plan.share(),
         warmup: plan.warmup_requests,
         requests: plan.requests,
         duration_ns: plan.duration_ns,
@@ -372,9 +424,33 @@ fn run_with_observers(
     };
     // Both cover the warm-up as well: the server cannot tell its requests from measured ones, and both are in flight
     // where they meet.
-    let scraper = start_scraper(plan, context, messages, notes);
-    let witness = start_witness((plan, workload), messages, trace, notes);
-    let outcome = run_load(engine, (plan, request), workload, context, live, messages);
+    let mut observe = || {
+        let scraper = start_scraper(plan, context, messages, notes);
+        (scraper, start_witness((plan, workload), messages, trace.clone(), notes))
+    };
+    let outcome;
+    let (scraper, witness) = if gate.is_open() {
+        let observers = observe();
+        outcome = run_load(engine, (plan, request), workload, context, live, || Ok(next_start()));
+        observers
+    } else {
+        gate.ready()?;
+        let mut observers = (None, None);
+        outcome = run_load(engine, (plan, request), workload, context, live, || {
+            let start = gate.agree()?;
+            // Not while other shards are still waited for.
+            observers = observe();
+            gate.wait_for(start)
+        });
+        observers
+    };
+    let outcome = outcome.map(|LoadEnd { reports, sent }| {
+        for report in reports {
+            // The collector outlives the phases.
+            let _ = messages.send(CollectorMessage::Worker(Box::new(report)));
+        }
+        sent
+    });
     witness.into_iter().for_each(Witness::finish);
     notes.extend(scraper.into_iter().flat_map(Scraper::finish));
     outcome
@@ -421,18 +497,25 @@ fn start_scraper(
     Scraper::start(sources, on_samples).map_err(|error| note_unavailable(error.to_string())).ok()
 }
 
-/// Runs the load to its end. Returns the number of requests that were sent, warm-up included.
+/// The end of a load.
+struct LoadEnd {
+    reports: Vec<WorkerReport>,
+    /// Requests that were sent, warm-up included.
+    sent: u64,
+}
+
+/// Runs the load to its end. `start` is called when everything is ready, and returns the start.
 fn run_load(
     engine: &mut Engine,
     (plan, request): (&Plan, PhaseRequest),
     workload: &Workload,
     context: &RunContext<'_>,
     live: &Arc<Live>,
-    messages: &Sender<CollectorMessage>,
-) -> Result<u64, RunError> {
+    start: impl FnOnce() -> Result<Tick, RunError>,
+) -> Result<LoadEnd, RunError> {
     let planned = PlannedProgress {
-        warmup: workload.requests_of(Phase::Warmup, request.warmup),
-        total: request.requests.map(|number| workload.requests_of(Phase::Measured, number)),
+        warmup: workload.requests_of(Phase::Warmup, request.warmup, request.share),
+        total: request.requests.map(|number| workload.requests_of(Phase::Measured, number, request.share)),
         duration_s: request.duration_ns.map(|ns| ns as f64 / 1e9),
         start: Clock::new().now(),
     };
@@ -449,13 +532,9 @@ fn run_load(
         ..planned.progress(&live.snapshot(), clock.now())
     };
     let display = (context.show_progress)(Box::new(read));
-    let PhaseEnd { reports, begun } = engine.run(request)?;
-    for report in reports {
-        // The collector outlives the phases.
-        let _ = messages.send(CollectorMessage::Worker(Box::new(report)));
-    }
+    let PhaseEnd { reports, begun } = engine.run_from(request, start)?;
     drop(display);
-    Ok(planned.warmup + begun)
+    Ok(LoadEnd { reports, sent: planned.warmup + begun })
 }
 
 /// What the progress of a run is measured by.

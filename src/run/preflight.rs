@@ -11,6 +11,7 @@ use crate::engine::preflight_progress::{PreflightProgress, PreflightStep};
 use crate::engine::{Engine, EngineError, PhaseRequest};
 use crate::log::Log;
 use crate::plan::{Load, Plan, Target};
+use crate::record::share::Share;
 use crate::record::{CollectorMessage, Failure, Outcome, Phase};
 use crate::server::hints;
 use crate::server::ready::{Attempt, after_waiting, wait_until_ready};
@@ -49,6 +50,7 @@ fn test_once(engine: &mut Engine, plan: &Plan, log: &Log) -> Result<(), Attempt<
         PhaseRequest {
             phase: Phase::Preflight,
             load: Load::Closed { parallel: 1 },
+            share: Share::default(),
             warmup: 0,
             requests: Some(1),
             duration_ns: None,

@@ -19,14 +19,14 @@ const DEFAULT_DRAIN_S: f64 = 30.0;
 #[derive(clap::Args, Clone, Debug, PartialEq, Serialize)]
 pub struct LoadSpec {
     /// Number of requests; several values: one for each load of a sweep [default: 1000; with --duration: no limit]
-    #[arg(short = 'n', long, aliases = ["num-prompts", "num_prompts", "request-count", "num-requests", "max-requests"], action = clap::ArgAction::Set, value_name = "N", num_args = 1.., value_parser = values::count::<u64>, help_heading = HEADING)]
+    #[arg(short = 'n', long, aliases = ["num-prompts", "num_prompts", "request-count", "num-requests", "max-requests"], value_name = "N", num_args = 1.., value_parser = values::count::<u64>, help_heading = HEADING)]
     pub number: Vec<u64>,
     /// Number of concurrent requests (slots); with --rate, the maximum. Several values run as a sweep [default: 1]
-    #[arg(long, visible_alias = "concurrency", alias = "max-concurrency", action = clap::ArgAction::Set, value_name = "N", num_args = 1.., value_parser = values::count::<u32>, help_heading = HEADING)]
+    #[arg(long, visible_alias = "concurrency", alias = "max-concurrency", value_name = "N", num_args = 1.., value_parser = values::count::<u32>, help_heading = HEADING)]
     pub parallel: Vec<u32>,
     /// Request rate, requests per second; -1: no rate limit, only --parallel. With --open-loop several values run as a
     /// sweep [default: -1]
-    #[arg(long, action = clap::ArgAction::Set, value_name = "R", num_args = 1.., value_parser = values::number, help_heading = HEADING)]
+    #[arg(long, value_name = "R", num_args = 1.., value_parser = values::number, help_heading = HEADING)]
     pub rate: Vec<f64>,
     /// Arrival process. With --rate: poisson, constant or gamma:CV (CV: coefficient of variation). Without --rate: burst
     /// (all at the start) or trace:FILE (recorded times) [default: poisson]

@@ -7,6 +7,7 @@ use super::client::check_witness;
 use super::data::check_dialect;
 use super::output::{load_folder_name, repeat_suffix, results_folder};
 use super::proxy::{ProxyChoice, ProxyVariables};
+use super::shard::{self, NotForShards, ShardVariables, folder_suffix};
 use super::url::Endpoint;
 use super::{DataSpec, Spec};
 use crate::api::Dialect;
@@ -15,7 +16,9 @@ use crate::api::query_template::{GivenFlags, QueryTemplate};
 use crate::api::request_body::Options;
 use crate::finding::Finding;
 use crate::host::topology::Topology;
+use crate::plan::shard::ShardPlan;
 use crate::plan::{Arrival, Load, LocalPlan, Place, Plan, PlanError, Reporting, Schedule, Target, Transport};
+use crate::record::share::Share;
 use crate::secrets::{Secrets, mask, masked_url};
 use crate::workload::Recipe;
 use crate::workload::rng::{DEFAULT_DATA_SEED, Randomness};
@@ -41,6 +44,8 @@ pub struct RigFacts {
     pub hub: HubFiles,
     /// The proxy variables of the environment.
     pub proxy_variables: ProxyVariables,
+    /// The variables of the environment that say which shard this process is.
+    pub shard_variables: ShardVariables,
 }
 
 /// Local paths of files from a hub; see [`crate::hub`].
@@ -84,6 +89,7 @@ pub fn trace_file(spec: &Spec) -> Option<(&Path, &'static str)> {
 ///
 /// Returns an error if a flag has an invalid value or flags conflict.
 pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
+    let shard = spec.shard.resolve(&facts.shard_variables)?;
     let local = local_plan(spec)?;
     let api = if local.is_some() { Api::OpenAi } else { spec.target.named_api()? };
     let spec =
@@ -119,7 +125,18 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
     let mut workload = recipe(spec, &data, dialect, template, trace, &model, &mut notes)?;
     workload.id_prefix = format!("rm-{:08x}", facts.nonce);
     workload.randomness.salt = data.salt.unwrap_or(u64::from(facts.nonce));
-    let call = CallPlan { spec, facts, target, local, workload, model };
+    if let Some(shard) = &shard {
+        let unable = NotForShards {
+            local_server: local.is_some(),
+            mock: target.mock.is_some(),
+            visualizer: spec.output.service().is_some(),
+            search: spec.sla.sla_auto_tune,
+        };
+        let runs = loads.len() * spec.load.repeat.max(1) as usize;
+        let lacks_salt = data.salt.is_none() && workload.source.is_random_text();
+        shard::check(shard, &unable, &loads, &numbers, runs, (data.data_seed.is_some(), lacks_salt))?;
+    }
+    let call = CallPlan { spec, facts, target, local, workload, model, shard };
 
     let mut plans: Vec<Plan> = Vec::new();
     // Each repetition runs all loads, so that drift over time does not look like a difference between loads.
@@ -161,6 +178,7 @@ struct CallPlan<'a> {
     local: Option<LocalPlan>,
     workload: Recipe,
     model: String,
+    shard: Option<ShardPlan>,
 }
 
 impl CallPlan<'_> {
@@ -168,9 +186,10 @@ impl CallPlan<'_> {
         let Spec { target, load: timing, output, client, .. } = self.spec;
         let allowed = &self.facts.allowed_cores;
         let warmup_requests = timing.warmup(number)?;
+        let share = self.shard.as_ref().map_or_else(Share::default, |shard| shard.share);
         let cores = client.core_of_each_worker(
             (&self.facts.topology.order(allowed), self.facts.cpu_quota),
-            load.parallel(),
+            load.parallel().map(|parallel| share.slots(parallel)),
             self.target.mock.is_some(),
             notes,
         )?;
@@ -206,13 +225,16 @@ impl CallPlan<'_> {
             source_addresses: client.source_address.clone(),
             address_rotation: target.address_rotation,
             force_fallback: client.force_fallback,
-            test_connection: !target.no_test_connection,
+            test_connection: share.is_first() && !target.no_test_connection,
             ready_timeout_ns: target.ready_timeout_ns()?,
             sleep_interval_ns: timing.sleep_interval_ns()?,
             save: output.save,
             local: self.local.clone(),
-            server_metrics: target.metrics_page(self.local.as_ref(), &self.facts.proxy_variables)?,
-            witness,
+            server_metrics: target
+                .metrics_page(self.local.as_ref(), &self.facts.proxy_variables)?
+                .filter(|_| share.is_first()),
+            witness: witness.filter(|_| share.is_first()),
+            shard: self.shard.clone(),
             calibration: None,
             report: self.reporting(&load, number)?,
             workload,
@@ -224,7 +246,10 @@ impl CallPlan<'_> {
     fn reporting(&self, load: &Load, number: Option<u64>) -> Result<Reporting, PlanError> {
         let Spec { target, load: timing, data, output, sla, .. } = self.spec;
         sla.check_streamed(self.workload.options.stream)?;
-        let name = output.folder_name(&self.model)?;
+        let mut name = output.folder_name(&self.model)?;
+        if let Some(shard) = &self.shard {
+            name.push_str(&folder_suffix(shard.share));
+        }
         let started = (!output.no_timestamp).then_some(self.facts.started.as_str());
         let root = results_folder(&output.outputs_dir, started, &name);
         let dataset = match &data.prompt {

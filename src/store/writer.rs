@@ -186,7 +186,7 @@ impl Writer {
 }
 
 /// Removes a new database and what SQLite keeps beside it.
-fn remove_with_logs(path: &Path) {
+pub(crate) fn remove_with_logs(path: &Path) {
     for suffix in ["", "-wal", "-shm", "-journal"] {
         let mut name = path.as_os_str().to_os_string();
         name.push(suffix);

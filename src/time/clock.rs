@@ -433,6 +433,11 @@ pub(crate) fn kernel_now() -> Tick {
     Tick(monotonic_ns())
 }
 
+/// The current time of the kernel's `CLOCK_REALTIME`, nanoseconds since the Unix epoch.
+pub fn wall_now_ns() -> i64 {
+    clock_ns(ClockId::Realtime) as i64
+}
+
 fn monotonic_ns() -> u64 {
     clock_ns(ClockId::Monotonic)
 }

@@ -11,6 +11,7 @@ use super::plugin_process::{self, Call, Feed};
 use super::progress::StepProgress;
 use super::recipe::Recipe;
 use super::rng::{self, Purpose};
+use super::stream::Place;
 use crate::api::program::{ProgramApi, body_of, question};
 use crate::api::request_body::{self, Body, Options};
 use crate::api::sampling_params::MaxTokens;
@@ -33,14 +34,13 @@ pub fn bodies(
     build(program, count, prompt, &|| progress.add(1))
 }
 
-/// The bodies of consecutive requests, of which the first has this index; see [`bodies`].
-pub fn some_bodies(
-    program: ProgramApi,
-    recipe: &Recipe,
-    first: u64,
-    items: &[Item],
-) -> Result<Vec<Body>, WorkloadError> {
-    build(program, items.len(), |place| asked(recipe, &items[place], first + place as u64), &|| ())
+/// The bodies of requests with these places; see [`bodies`].
+pub fn some_bodies(program: ProgramApi, recipe: &Recipe, items: &[(Place, Item)]) -> Result<Vec<Body>, WorkloadError> {
+    let prompt = |place: usize| {
+        let (place, item) = &items[place];
+        asked(recipe, item, place.number)
+    };
+    build(program, items.len(), prompt, &|| ())
 }
 
 /// Runs the program on `count` prompts with the options of their requests. `built` is called for each body.

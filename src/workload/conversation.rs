@@ -12,6 +12,7 @@ use super::error::WorkloadError;
 use super::item::{Item, user_message};
 use super::recipe::Recipe;
 use super::rng::{self, Purpose};
+use super::script::{BuiltConversation, Frame, LimitPosition, Script, TurnBytes};
 use crate::api::prompt::Prompt;
 use crate::api::request_body::{self, Options};
 use crate::api::tool_calls::ToolCall;
@@ -30,58 +31,6 @@ pub struct Conversations {
     seed: u64,
 }
 
-/// The messages that each turn adds to the history, as JSON separated by commas.
-type TurnBytes = Box<[Box<[u8]>]>;
-
-/// A conversation that was built while the run lasts.
-#[derive(Clone, Debug)]
-pub struct BuiltConversation {
-    frame: Frame,
-    turns: TurnBytes,
-    /// The index of its first request.
-    first: u64,
-}
-
-/// What is known of a conversation before it starts.
-#[derive(Clone, Copy, Debug)]
-pub struct Script<'a> {
-    /// The parts of every body around the history.
-    pub frame: &'a Frame,
-    /// The messages that each turn adds to the history, as JSON separated by commas; at least one.
-    pub turns: &'a [Box<[u8]>],
-    /// For each turn, the tool calls whose results are among its messages; empty if no turn has any.
-    answered_calls: &'a [Box<[ToolCall]>],
-    /// The index of its first request.
-    pub first: u64,
-}
-
-impl<'a> Script<'a> {
-    /// The tool calls whose results a turn adds to the history; none beyond the last turn.
-    pub fn answered_calls(&self, turn: u32) -> &'a [ToolCall] {
-        self.answered_calls.get(turn as usize).map_or(&[], |calls| &calls[..])
-    }
-}
-
-impl BuiltConversation {
-    /// Renders a conversation whose first request has the index `first`.
-    pub(super) fn render(item: &Item, first: u64, recipe: &Recipe) -> Result<BuiltConversation, WorkloadError> {
-        let (frame, turns) =
-            cut(&recipe.options, &item.turns).map_err(|what| item.error(recipe.source.path(), what))?;
-        Ok(BuiltConversation { frame, turns, first })
-    }
-
-    /// What is known of it.
-    pub fn script(&self) -> Script<'_> {
-        // Generated conversations have no tool calls.
-        Script { frame: &self.frame, turns: &self.turns, answered_calls: &[], first: self.first }
-    }
-
-    /// Number of its requests.
-    pub(super) fn requests(&self) -> u64 {
-        self.turns.len() as u64
-    }
-}
-
 #[derive(Clone, Debug)]
 struct Conversation {
     /// Index into [`Conversations::frames`].
@@ -89,26 +38,6 @@ struct Conversation {
     turns: TurnBytes,
     /// For each turn, the tool calls whose results are among its messages; empty if no turn has any.
     answered_calls: Box<[Box<[ToolCall]>]>,
-}
-
-/// The parts of a body before and after the history.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Frame {
-    pub before: Box<[u8]>,
-    pub after: Box<[u8]>,
-    /// Where the digits of a drawn `max_tokens` are inserted.
-    pub max_tokens_at: Option<LimitPosition>,
-    /// The same of the digits of a drawn seed.
-    pub seed_at: Option<LimitPosition>,
-}
-
-/// A position in a frame, bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum LimitPosition {
-    /// Offset in [`Frame::before`].
-    Before(usize),
-    /// Offset in [`Frame::after`].
-    After(usize),
 }
 
 /// The content of the message between two turns while a body is rendered. Prompts do not contain this text with NUL
@@ -164,6 +93,24 @@ impl Conversations {
         rounds.saturating_mul(all).saturating_add(of_this_round)
     }
 
+    /// Passes every byte that determines the bodies to `take`, except for the model's answers.
+    pub(super) fn each_part(&self, take: &mut dyn FnMut(&[u8])) {
+        for conversation in &self.all {
+            for turn in &conversation.turns {
+                take(&(turn.len() as u64).to_le_bytes());
+                take(turn);
+            }
+            take(format!("{} {:?}", conversation.frame, conversation.answered_calls).as_bytes());
+        }
+        for frame in &self.frames {
+            take(&(frame.before.len() as u64).to_le_bytes());
+            take(&frame.before);
+            take(&frame.after);
+            take(format!("{:?} {:?}", frame.max_tokens_at, frame.seed_at).as_bytes());
+        }
+        take(format!("{} {:?} {}", self.cycle, self.think_us, self.seed).as_bytes());
+    }
+
     /// The think time before request `index`, nanoseconds.
     pub(crate) fn think_ns(&self, phase: Phase, index: u64) -> u64 {
         let (low, high) = self.think_us;
@@ -180,6 +127,12 @@ impl Conversations {
         let place = if phase == Phase::Warmup { count - 1 - number % count } else { number % self.cycle as u64 };
         place as usize
     }
+}
+
+/// Renders a conversation whose first request has the index `first`.
+pub(super) fn build(item: &Item, first: u64, recipe: &Recipe) -> Result<BuiltConversation, WorkloadError> {
+    let (frame, turns) = cut(&recipe.options, &item.turns).map_err(|what| item.error(recipe.source.path(), what))?;
+    Ok(BuiltConversation { frame, turns, first })
 }
 
 /// Renders a body with a seam between all turns and cuts it there, so that every API and every template determines the

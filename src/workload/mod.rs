@@ -40,6 +40,7 @@ pub mod recipe;
 pub mod requests;
 mod residuals;
 pub mod rng;
+pub mod script;
 mod share_gpt;
 mod sieve;
 pub mod speed_benchmark;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crossbeam_channel::bounded;
 
-use super::conversation::{BuiltConversation, Conversations, Frame, LimitPosition};
+use super::conversation::{self, Conversations};
 use super::dataset::{self, Dataset};
 use super::error::WorkloadError;
 use super::item::Item;
@@ -18,6 +18,7 @@ use super::options::{item_options, preflight_options};
 use super::progress::StepProgress;
 use super::recipe::{Recipe, Source};
 use super::rng::{self, Purpose};
+use super::script::{Frame, LimitPosition};
 use super::stream::{BodyStream, BuildAhead, Builders, Built, Place, StreamOwner};
 use super::tokenizer::Tokenizer;
 use super::tokens::{TokenUse, Tokens};
@@ -28,6 +29,7 @@ use crate::api::sampling_params::{MaxTokens, REQUEST_SEEDS, SEED_DIGITS};
 
 use crate::finding::Finding;
 use crate::record::Phase;
+use crate::record::share::Share;
 
 /// Words of random text whose tokens the tokenizer caches: more than any vocabulary has.
 const RANDOM_WORDS: usize = 1 << 18;
@@ -147,11 +149,31 @@ impl Workload {
         })
     }
 
-    /// Number of requests for `number` units of `--number`: requests, or conversations with all their turns.
-    pub(crate) fn requests_of(&self, phase: Phase, number: u64) -> u64 {
+    /// Number of requests of a shard for `number` units of `--number`: requests, or conversations with all their turns.
+    pub(crate) fn requests_of(&self, phase: Phase, number: u64, share: Share) -> u64 {
         match &self.conversations {
-            Some(conversations) => conversations.requests_before(phase, number),
-            None => number,
+            Some(conversations) if share.count() == 1 => conversations.requests_before(phase, number),
+            Some(conversations) => {
+                let own = (0..share.part(number)).map(|nth| share.number(nth));
+                own.map(|number| conversations.script(phase, number).turns.len() as u64).sum()
+            }
+            None => share.part(number),
+        }
+    }
+
+    /// Passes every byte that determines the bodies of the requests to `take`: the same for all shards of a load. Of
+    /// bodies that are built while the run lasts, only the first is there.
+    pub(crate) fn each_part(&self, take: &mut dyn FnMut(&[u8])) {
+        for body in self.bodies.iter().chain(&self.witness).chain([&self.preflight]) {
+            take(&(body.bytes.len() as u64).to_le_bytes());
+            take(&body.bytes);
+            take(format!("{:?} {:?}", body.max_tokens_at, body.seed_at).as_bytes());
+        }
+        let (low, high) = self.max_tokens;
+        let Workload { cycle, recorded_warmup, seed, .. } = self;
+        take(format!("{cycle} {recorded_warmup:?} {low} {high} {seed}").as_bytes());
+        if let Some(conversations) = &self.conversations {
+            conversations.each_part(take);
         }
     }
 
@@ -345,7 +367,7 @@ fn start_stream(
     progress: &Arc<StepProgress>,
     ahead: &BuildAhead,
 ) -> Result<(Dataset, Arc<BodyStream>), WorkloadError> {
-    let stream = Arc::new(BodyStream::new(ahead.bodies));
+    let stream = Arc::new(BodyStream::new(ahead.bodies, ahead.share));
     let (ready, before) = bounded(1);
     let tokens = Arc::new(tokens);
     let builders = {
@@ -353,7 +375,7 @@ fn start_stream(
         let (keep_off, chunk) = (ahead.keep_off.clone(), chunk_size(&recipe, ahead.bodies));
         move || {
             let tokens = (*tokens).as_ref();
-            let render = |first: Place, items: Vec<Item>| render_streamed(&recipe, tokens, first, items);
+            let render = |items: Vec<(Place, Item)>| render_streamed(&recipe, tokens, items);
             let builders =
                 Builders { stream: &stream, keep_off: &keep_off, chunk, render: &render, ready, progress: &progress };
             if let Err(error) = dataset::build(&recipe, tokens, &builders) {
@@ -387,30 +409,24 @@ fn chunk_size(recipe: &Recipe, bodies: u64) -> u64 {
     }
 }
 
-/// The bodies of consecutive measured requests, or conversations, of which the first has this place.
+/// The bodies of measured requests, or conversations, with these places.
 fn render_streamed(
     recipe: &Recipe,
     tokens: Option<&Tokens>,
-    first: Place,
-    mut items: Vec<Item>,
+    mut items: Vec<(Place, Item)>,
 ) -> Result<Vec<Built>, WorkloadError> {
     if recipe.source.is_conversations() {
-        let mut next = first.requests;
-        let render = |item: &Item| {
-            let built = BuiltConversation::render(item, next, recipe)?;
-            next += built.requests();
-            Ok(Built::Conversation(built))
-        };
-        return items.iter().map(render).collect();
+        let render = |(place, item): &(Place, Item)| conversation::build(item, place.requests, recipe);
+        return items.iter().map(|item| render(item).map(Built::Conversation)).collect();
     }
     if let Some(tokens) = tokens.filter(|tokens| tokens.changes_prompts()) {
-        for item in &mut items {
+        for (_, item) in &mut items {
             item.prompt = dataset::sent_form(tokens, recipe.source.path(), item)?;
         }
     }
     let bodies = match recipe.options.dialect {
-        Dialect::Program(program) => api_program::some_bodies(program, recipe, first.number, &items)?,
-        _ => items.iter().map(|item| render_item(&recipe.options, item, recipe)).collect::<Result<_, _>>()?,
+        Dialect::Program(program) => api_program::some_bodies(program, recipe, &items)?,
+        _ => items.iter().map(|(_, item)| render_item(&recipe.options, item, recipe)).collect::<Result<_, _>>()?,
     };
     Ok(bodies.into_iter().map(Built::Body).collect())
 }

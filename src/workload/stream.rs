@@ -12,13 +12,14 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::conversation::BuiltConversation;
 use super::error::WorkloadError;
 use super::item::Item;
 use super::progress::StepProgress;
 use super::residuals::Residuals;
+use super::script::BuiltConversation;
 use crate::api::request_body::Body;
 use crate::host::affinity::{AffinityGuard, exclude_cores};
+use crate::record::share::Share;
 
 /// Prompts that a run which only its duration ends counts as, where a number is needed. As many bodies are built ahead of
 /// need.
@@ -37,12 +38,14 @@ pub struct BuildAhead {
     pub bodies: u64,
     /// Cores that builders leave when the run starts: those of the workers.
     pub keep_off: Vec<usize>,
+    /// Only the bodies of this share are built.
+    pub share: Share,
 }
 
 impl Default for BuildAhead {
     /// As many as a run of no particular load needs, on any core.
     fn default() -> BuildAhead {
-        BuildAhead { bodies: ENDLESS, keep_off: Vec::new() }
+        BuildAhead { bodies: ENDLESS, keep_off: Vec::new(), share: Share::default() }
     }
 }
 
@@ -59,6 +62,7 @@ pub enum Built {
 #[derive(Debug)]
 pub struct BodyStream {
     cells: Box<[Cell]>,
+    share: Share,
     /// Bodies built so far.
     built: AtomicU64,
     closed: AtomicBool,
@@ -70,24 +74,25 @@ pub struct BodyStream {
     pub residuals: Residuals,
 }
 
-/// The place of every `cells.len()`-th body.
+/// The place of every `cells.len()`-th body of the share.
 #[derive(Debug)]
 struct Cell {
-    /// The request whose body is in the cell, or comes next.
-    index: AtomicU64,
+    /// The place, among the requests of the share, of the one whose body is in the cell, or comes next.
+    place: AtomicU64,
     /// A channel of one place is a cell that is written and emptied without a lock.
     full: Sender<Built>,
     taken: Receiver<Built>,
 }
 
 impl BodyStream {
-    /// A ring without bodies.
-    pub fn new(bodies: u64) -> BodyStream {
-        let cell = |index: u64| {
+    /// A ring without bodies, for the requests of a share.
+    pub fn new(bodies: u64, share: Share) -> BodyStream {
+        let cell = |place: u64| {
             let (full, taken) = bounded(1);
-            Cell { index: AtomicU64::new(index), full, taken }
+            Cell { place: AtomicU64::new(place), full, taken }
         };
         BodyStream {
+            share,
             cells: (0..bodies.max(1)).map(cell).collect(),
             built: AtomicU64::new(0),
             closed: AtomicBool::new(false),
@@ -100,12 +105,13 @@ impl BodyStream {
 
     /// Takes the body of request `index`, or that conversation, out; `None` while it is not built. Each can be taken once.
     pub(crate) fn take(&self, index: u64) -> Option<Built> {
-        let cell = self.cell(index);
-        if cell.index.load(Ordering::Acquire) != index {
+        let place = self.share.place(index);
+        let cell = self.cell(place);
+        if cell.place.load(Ordering::Acquire) != place {
             return None;
         }
         let body = cell.taken.try_recv().ok()?;
-        cell.index.store(index + self.cells.len() as u64, Ordering::Release);
+        cell.place.store(place + self.cells.len() as u64, Ordering::Release);
         Some(body)
     }
 
@@ -139,8 +145,8 @@ impl BodyStream {
         self.prompts.get().copied()
     }
 
-    fn cell(&self, index: u64) -> &Cell {
-        &self.cells[(index % self.cells.len() as u64) as usize]
+    fn cell(&self, place: u64) -> &Cell {
+        &self.cells[(place % self.cells.len() as u64) as usize]
     }
 
     fn is_over(&self) -> bool {
@@ -157,8 +163,8 @@ pub struct Place {
     pub requests: u64,
 }
 
-/// Renders consecutive prompts or conversations, of which the first has this place.
-pub type Render<'a> = dyn Fn(Place, Vec<Item>) -> Result<Vec<Built>, WorkloadError> + Sync + 'a;
+/// Renders prompts or conversations, each with its place.
+pub type Render<'a> = dyn Fn(Vec<(Place, Item)>) -> Result<Vec<Built>, WorkloadError> + Sync + 'a;
 
 /// What builds the bodies of a stream: a data set passes its prompts to it instead of returning them.
 pub struct Builders<'a> {
@@ -198,17 +204,22 @@ impl Builders<'_> {
         let next = Mutex::new(Place::default());
         let claim = || {
             let mut next = next.lock().unwrap_or_else(PoisonError::into_inner);
-            let first = *next;
-            next.number += self.chunk;
-            next.requests += (first.number..next.number).map(&requests_of).sum::<u64>();
-            first
+            let mut places = Vec::new();
+            while (places.len() as u64) < self.chunk {
+                if self.stream.share.contains(next.number) {
+                    places.push(*next);
+                }
+                next.requests += requests_of(next.number);
+                next.number += 1;
+            }
+            places
         };
         let work = |thread: usize| {
             let mut builder = Builder { all: self, off_cores: None };
             while !(self.stream.is_over() || thread >= MOST_BUILDERS && self.stream.was_full()) {
-                let first = claim();
-                let items = (first.number..first.number + self.chunk).map(&make).collect::<Result<Vec<Item>, _>>();
-                if let Err(error) = items.and_then(|items| builder.put(first, items)) {
+                let items = claim().into_iter().map(|place| Ok((place, make(place.number)?)));
+                let items = items.collect::<Result<Vec<_>, _>>();
+                if let Err(error) = items.and_then(|items| builder.put(items)) {
                     self.stream.fail(error);
                 }
             }
@@ -231,14 +242,16 @@ impl Builders<'_> {
         let mut builder = Builder { all: self, off_cores: None };
         let (mut pending, mut next) = (Vec::new(), 0);
         let mut send = |item: Item| -> bool {
-            pending.push(item);
+            let index = next;
+            next += 1;
+            if self.stream.share.contains(index) {
+                pending.push((Place { number: index, requests: index }, item));
+            }
             if (pending.len() as u64) < self.chunk {
                 return !self.stream.is_over();
             }
             let items = std::mem::take(&mut pending);
-            let first = Place { number: next, requests: next };
-            next += items.len() as u64;
-            if let Err(error) = builder.put(first, items) {
+            if let Err(error) = builder.put(items) {
                 self.stream.fail(error);
             }
             !self.stream.is_over()
@@ -282,11 +295,12 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     /// Renders prompts and puts the bodies into their cells as soon as these are empty, or until the stream is closed.
-    fn put(&mut self, first: Place, items: Vec<Item>) -> Result<(), WorkloadError> {
+    fn put(&mut self, items: Vec<(Place, Item)>) -> Result<(), WorkloadError> {
         let stream = self.all.stream;
-        for (index, built) in (first.number..).zip((self.all.render)(first, items)?) {
-            let cell = stream.cell(index);
-            while cell.index.load(Ordering::Acquire) != index {
+        let cells: Vec<u64> = items.iter().map(|(place, _)| stream.share.place(place.number)).collect();
+        for (place, built) in cells.into_iter().zip((self.all.render)(items)?) {
+            let cell = stream.cell(place);
+            while cell.place.load(Ordering::Acquire) != place {
                 if stream.is_over() {
                     return Ok(());
                 }
@@ -331,21 +345,23 @@ mod tests {
         Item::new(Prompt::Text(number.to_string()))
     }
 
-    fn render(first: Place, items: Vec<Item>) -> Result<Vec<Built>, WorkloadError> {
+    fn render(items: Vec<(Place, Item)>) -> Result<Vec<Built>, WorkloadError> {
         let text = |item: &Item| if let Prompt::Text(text) = &item.prompt { text.clone() } else { String::new() };
-        let bytes = |(index, item): (u64, &Item)| format!("{index}:{}", text(item)).into_bytes().into_boxed_slice();
-        let body = |bytes| Built::Body(Body { bytes, max_tokens_at: None, seed_at: None });
-        Ok((first.requests..).zip(&items).map(bytes).map(body).collect())
+        let bytes = |(place, item): &(Place, Item)| format!("{}:{}", place.requests, text(item)).into_bytes();
+        let body =
+            |bytes: Vec<u8>| Built::Body(Body { bytes: bytes.into_boxed_slice(), max_tokens_at: None, seed_at: None });
+        Ok(items.iter().map(bytes).map(body).collect())
     }
 
-    /// The bodies of the first `count` requests, taken by two threads out of order.
+    /// The bodies of the first `count` requests of the share, taken by two threads out of order.
     fn take(stream: &BodyStream, count: u64) -> Vec<String> {
         let taken = Mutex::new(Vec::new());
         thread::scope(|scope| {
             for worker in 0..2 {
                 let taken = &taken;
                 scope.spawn(move || {
-                    for pair in (worker..count).step_by(2).collect::<Vec<_>>().chunks(2) {
+                    let own = |nth: u64| stream.share.number(nth);
+                    for pair in (worker..count).step_by(2).map(own).collect::<Vec<_>>().chunks(2) {
                         for index in pair.iter().rev() {
                             let body = loop {
                                 match stream.take(*index) {
@@ -366,7 +382,16 @@ mod tests {
     }
 
     fn run(chunk: u64, build: impl Fn(&Builders<'_>) + Sync, count: u64) -> (Vec<String>, usize, Option<u64>) {
-        let stream = BodyStream::new(16);
+        run_share(Share::default(), chunk, build, count)
+    }
+
+    fn run_share(
+        share: Share,
+        chunk: u64,
+        build: impl Fn(&Builders<'_>) + Sync,
+        count: u64,
+    ) -> (Vec<String>, usize, Option<u64>) {
+        let stream = BodyStream::new(16, share);
         let (ready, before) = bounded(1);
         let progress = StepProgress::default();
         let builders = Builders { stream: &stream, keep_off: &[], chunk, render: &render, ready, progress: &progress };
@@ -396,18 +421,38 @@ mod tests {
     }
 
     #[test]
+    fn a_shard_builds_its_share() {
+        let share = Share::new(1, 3).unwrap();
+        let any = |builders: &Builders<'_>| {
+            builders.begin("", vec![item(0)]);
+            builders.build_any(|number| Ok(item(number)), |_| 1);
+        };
+        let in_order = |builders: &Builders<'_>| {
+            let pass = |take: &mut dyn FnMut(Item) -> bool| {
+                let _ = (0..).all(|number: u64| take(item(number.saturating_sub(1))));
+                Ok(())
+            };
+            builders.build_in_order("", 1, pass).unwrap();
+        };
+        let expected: Vec<String> = (0..200).map(|nth| share.number(nth)).map(|n| format!("{n}:{n}")).collect();
+        for chunk in [1, 4] {
+            assert_eq!(run_share(share, chunk, any, 200).0, expected);
+            assert_eq!(run_share(share, chunk, in_order, 200).0, expected);
+        }
+    }
+
+    #[test]
     fn requests_are_counted_over_conversations_of_different_lengths() {
-        let (bodies, ..) = run(
-            3,
-            |builders| {
+        for share in [Share::default(), Share::new(1, 2).unwrap()] {
+            let build = |builders: &Builders<'_>| {
                 builders.begin("", vec![item(0)]);
                 builders.build_any(|number| Ok(item(number)), |number| number % 3);
-            },
-            90,
-        );
-        // The rendering of this test numbers only the first of a chunk by its requests: 0 + 1 + 2 in each of three.
-        let firsts: Vec<String> = bodies.iter().step_by(3).cloned().collect();
-        assert_eq!(firsts, (0..30).map(|chunk| format!("{}:{}", chunk * 3, chunk * 3)).collect::<Vec<_>>());
+            };
+            let (bodies, ..) = run_share(share, 3, build, 90);
+            let before = |number: u64| (0..number).map(|number| number % 3).sum::<u64>();
+            let expected = (0..90).map(|nth| share.number(nth)).map(|number| format!("{}:{number}", before(number)));
+            assert_eq!(bodies, expected.collect::<Vec<_>>());
+        }
     }
 
     #[test]
@@ -429,7 +474,7 @@ mod tests {
 
     #[test]
     fn errors_end_the_builders() {
-        let stream = BodyStream::new(4);
+        let stream = BodyStream::new(4, Share::default());
         let (ready, _before) = bounded(1);
         let progress = StepProgress::default();
         let builders =

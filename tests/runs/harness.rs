@@ -131,6 +131,7 @@ pub fn perf_at(spec: &Spec, transport: Transport, stop: Arc<AtomicU8>) -> Result
             show_progress: &show_progress,
             show_steps: &|_| Box::new(()),
             visualizer: None,
+            rendezvous: None,
         },
     )?;
     let reader = Reader::open(&finished.database).unwrap();

@@ -96,6 +96,7 @@ pub fn run(scenario: &Scenario) -> Outcome {
     let phase = PhasePlan {
         phase: Phase::Measured,
         load: scenario.load.clone(),
+        share: Default::default(),
         warmup: scenario.warmup,
         requests: scenario.requests,
         duration_ns: scenario.duration_ns,

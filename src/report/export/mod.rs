@@ -54,6 +54,11 @@ pub fn write_all(exports: &[Export], databases: &[PathBuf]) -> Result<Vec<PathBu
     Ok(written)
 }
 
+/// Writes the CSV of one summary.
+pub(crate) fn write_csv(path: &Path, summary: &crate::stats::Summary) -> Result<(), ExportError> {
+    write(path, csv::lmdeploy(&[summary]).as_bytes())
+}
+
 fn write_one(format: Format, database: &Path, path: &Path) -> Result<(), ExportError> {
     let text = match format {
         Format::LmdeployCsv => csv::lmdeploy(&[&super::from_database(database)?]),

@@ -41,8 +41,8 @@ impl Run {
     }
 
     /// Reads shards as one run.
-    pub fn read_shards(paths: &[PathBuf]) -> Result<Run, StoreError> {
-        let Measured { run, summary, samples, gaps } = shards::measured(paths)?;
+    pub fn read_shards(paths: &[PathBuf], measured: Measured) -> Result<Run, StoreError> {
+        let Measured { run, summary, samples, gaps } = measured;
         let mut timeline = Timeline::new(&samples);
         shards::each_block(paths, |block| timeline.add(block))?;
         timeline.add_gaps(|pass| gaps.read(pass))?;

@@ -1,5 +1,5 @@
 //! A damaged database gives figures or an error. The first byte of an input selects what is damaged: bytes of the file, or
-//! values in its tables. The rest is a list of changes.
+//! values in its tables; and whether the page is made, which takes long. The rest is a list of changes.
 #![no_main]
 
 use std::path::{Path, PathBuf};
@@ -156,5 +156,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     }
     let Ok(run) = measured(&base.damaged) else { return };
     screen::render(&run.summary, 100);
-    let _ = html::from_databases(std::slice::from_ref(&base.damaged), Language::Zh);
+    if first & 0xe == 0 {
+        let _ = html::from_databases(std::slice::from_ref(&base.damaged), Language::Zh);
+    }
 });
