@@ -162,6 +162,10 @@ class Fields:
     read_timeout: Optional[float]
     #: Wait this long for a server that is still starting [default: 30]
     ready_timeout: Optional[float]
+    #: Where the shards agree on the start [default: pmi, if PMI_FD is set]
+    rendezvous: Optional[str]
+    #: Wait this long for the other shards at each meeting, seconds [default: 300]
+    rendezvous_timeout: Optional[float]
     #: Run each load K times and report the variation between runs [default: 1]
     repeat: Optional[int]
     #: Repetition penalty
@@ -182,6 +186,8 @@ class Fields:
     #: Scrape the server's Prometheus metrics during the run and compare them with the client's figures [default
     #: without a value: /metrics]
     server_metrics: Optional[Union[str, bool]]
+    #: Send one share of the load, which the other flags state in total
+    shard: Optional[str]
     #: sharegpt: request the output length of the recorded conversation, with max_tokens and ignore_eos
     sharegpt_output_len: Optional[bool]
     #: Search for the highest load that meets --sla-params, or for the load with the best figure
@@ -339,6 +345,8 @@ class Fields:
         rate: Optional[Union[float, Sequence[float]]] = None,
         read_timeout: Optional[float] = None,
         ready_timeout: Optional[float] = None,
+        rendezvous: Optional[str] = None,
+        rendezvous_timeout: Optional[float] = None,
         repeat: Optional[int] = None,
         repetition_penalty: Optional[float] = None,
         salt: Optional[int] = None,
@@ -348,6 +356,7 @@ class Fields:
         seed_per_request: Optional[bool] = None,
         server_args: Optional[Union[Union[str, int, float], Sequence[Union[str, int, float]]]] = None,
         server_metrics: Optional[Union[str, bool]] = None,
+        shard: Optional[str] = None,
         sharegpt_output_len: Optional[bool] = None,
         sla_auto_tune: Optional[bool] = None,
         sla_fixed_parallel: Optional[int] = None,
