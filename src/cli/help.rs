@@ -102,16 +102,17 @@ fn short(help: &str) -> String {
         None => (help, ""),
     };
     // "random: length of a prefix" begins with what the flag belongs to; "Server URL: http://, ..." with what it is.
-    let stands_alone = |end: &str, at: usize| is_balanced(&text[..at]) && (end != ": " || text[..at].contains(' '));
+    let is_thing = |part: &str| part.contains(' ') && part != "Closed loop";
+    let stands_alone = |end: &str, at: usize| is_balanced(&text[..at]) && (end != ": " || is_thing(&text[..at]));
     let first = |end: &&str| text.match_indices(*end).map(|(at, _)| at).find(|at| stands_alone(end, *at));
     let end = [". ", "; ", ": ", "\n"].iter().filter_map(first).min().unwrap_or(text.len());
     format!("{}{default}", &text[..end])
 }
 
-/// Whether all quotes and parentheses are closed.
+/// Whether all quotes, parentheses and braces are closed.
 fn is_balanced(text: &str) -> bool {
     let count = |c: char| text.matches(c).count();
-    count('"').is_multiple_of(2) && count('(') == count(')')
+    count('"').is_multiple_of(2) && count('(') == count(')') && count('{') == count('}')
 }
 
 #[cfg(test)]
@@ -132,6 +133,8 @@ mod tests {
             ),
             ("Dataset. builtin: 100 questions", "Dataset"),
             ("Key, sent as \"A: K\"; masked", "Key, sent as \"A: K\""),
+            ("JSON, such as '{\"a\": 1}'; null removes a field", "JSON, such as '{\"a\": 1}'"),
+            ("Closed loop: do not connect; wait", "Closed loop: do not connect"),
             ("Print help", "Print help"),
         ] {
             assert_eq!(short(help), expected);

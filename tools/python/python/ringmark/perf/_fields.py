@@ -10,26 +10,18 @@ Json = Union[Dict[str, Any], List[Any]]
 class Fields:
     """The keywords of :class:`ringmark.perf.Arguments`."""
 
-    #: End a run early if too many of its requests fail, or of those of its warm-up, for example 'failed>20%': no
-    #: more requests are sent, those in flight end (for at most --drain), results are written, exit status 1. Judged
-    #: from 20 requests on, and from --parallel on if that is more
+    #: End a run early if too many of its requests fail, or of those of its warm-up, for example 'failed>20%'
     abort_on: Optional[Union[str, Json]]
     #: Spread connections over all addresses of the server's name, in rotation [default: all go to the first that
     #: answers]
     address_rotation: Optional[bool]
-    #: API of the server: openai (chat or completions, from the path of the URL), openai_responses, openai_embedding,
-    #: openai_rerank, dashscope, anthropic; or a .toml file or a program (./my_api.py) that defines another API (see
-    #: tools/examples/api); or a local server that is started for the call: local (transformers serve), local_vllm,
-    #: local_llamacpp, local_sglang, local_lmdeploy [default: openai]
+    #: API of the server [default: openai]
     api: Optional[PathLike]
-    #: API key, sent as "Authorization: Bearer KEY"; masked in all output. Here, in --headers (NAME=env:VARIABLE) and
-    #: in other flags that can have secrets, env:VARIABLE and file:PATH name a secret instead
+    #: API key, sent as "Authorization: Bearer KEY"
     api_key: Optional[str]
-    #: Count prompt tokens after applying the chat template; on /v1/completions also send the result [default: on
-    #: chat endpoints]
+    #: Count prompt tokens after applying the chat template [default: on chat endpoints]
     apply_chat_template: Optional[bool]
-    #: Arrival process. With --rate: poisson, constant or gamma:CV (CV: coefficient of variation). Without --rate:
-    #: burst (all at the start) or trace:FILE (recorded times) [default: poisson]
+    #: Arrival process [default: poisson]
     arrival: Optional[str]
     #: Attention implementation of transformers serve, for example sdpa or flash_attention_2
     attn_implementation: Optional[str]
@@ -38,15 +30,13 @@ class Fields:
     #: Calibration file from 'ringmark rig --calibrate', or none to use no calibration [default: the file in the
     #: user's cache directory]
     calibration: Optional[PathLike]
-    #: Client certificate for a server that requires one: a PEM file, which may also have the private key
+    #: Client certificate for a server that requires one
     cert: Optional[PathLike]
     #: Closed loop: do not open connections in advance, so that first requests include the connection setup
     cold: Optional[bool]
-    #: Number of concurrent requests (slots); with --rate, the maximum. Several values run as a sweep [default: 1]
+    #: Number of concurrent requests (slots) [default: 1]
     concurrency: Optional[Union[int, Sequence[int]]]
-    #: Read flags from a TOML file: the keys are the names of the flags, and [[scenario]] tables with a name have
-    #: those of one call each. Flags on the command line and in the environment (RINGMARK_FLAG_MAX_TOKENS=100) come
-    #: before the file
+    #: Read flags from a TOML file
     config: Optional[PathLike]
     #: Timeout for opening a connection, including TLS, seconds [default: 120]
     connect_timeout: Optional[float]
@@ -54,49 +44,34 @@ class Fields:
     cores: Optional[Union[Union[int, str], Sequence[Union[int, str]]]]
     #: Write a CSV file with one row for each run, in the columns of LMDeploy's profile_throughput.py
     csv: Optional[PathLike]
-    #: Determines the lengths, the choices and the schedule of the call; never sent to the server. Every run of the
-    #: call draws its own from it [default: --seed, else a fixed number]
+    #: Determines the lengths, the choices and the schedule of the call [default: --seed, else a fixed number]
     data_seed: Optional[int]
-    #: Hub for missing datasets and tokenizers: modelscope, huggingface, or local (no downloads). The caches of the
-    #: hubs' own tools are used and filled; there is no fallback to the other hub. Environment: MODELSCOPE_ENDPOINT,
-    #: MODELSCOPE_CACHE, MODELSCOPE_API_TOKEN, HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_HUB_OFFLINE [default:
-    #: modelscope] [possible values: modelscope, huggingface, local]
+    #: Hub for missing datasets and tokenizers [default: modelscope] [possible values: modelscope, huggingface,
+    #: local]
     data_source: Optional[str]
-    #: Dataset. builtin: 100 questions in several languages. From a file: line_by_line, openqa, longalpaca, sharegpt,
-    #: embedding, rerank. Generated with exact token counts, with --tokenizer-path and --max-prompt-length: random,
-    #: random_embedding, random_rerank, random_vl (with pictures). evalscope's speed tests: speed_benchmark,
-    #: speed_benchmark_long. Conversations: random_multi_turn, share_gpt_multi_turn, custom_multi_turn (each line is
-    #: a list of messages or texts). trace: a file of recorded requests with times, lengths and shared prefixes (open
-    #: loop). Or a program that prints one JSON value per line, such as ./my_prompts.py [default: builtin]
+    #: Dataset [default: builtin]
     dataset: Optional[PathLike]
-    #: Skip N prompts at the start of the dataset. Each run of a call continues after the prompts planned for the
-    #: runs before it [default: 0]
+    #: Skip N prompts at the start of the dataset [default: 0]
     dataset_offset: Optional[int]
-    #: File of the dataset. line_by_line: each line is a text, a JSON list of messages, or a JSON object (a whole
-    #: request body). Others: JSON Lines or one JSON array. Without it, openqa, longalpaca, sharegpt and
-    #: share_gpt_*_multi_turn are downloaded once
+    #: File of the dataset
     dataset_path: Optional[PathLike]
     #: Log every request and response, with secrets masked
     debug: Optional[bool]
-    #: Wait this long for requests in flight after --duration, seconds; the rest count as unfinished [default: 30]
+    #: Wait this long for requests in flight after --duration, seconds [default: 30]
     drain: Optional[float]
     #: Stop sending requests this long after the first measured one, seconds
     duration: Optional[float]
-    #: Write a file in the format of another tool: vllm, aiperf, llmd, or evalscope-db (needs --save full). Several
-    #: runs give several files, with the run's name before the extension. evalscope=DIR: a folder for evalscope's own
-    #: reports and dashboards, with all runs. lmdeploy-api=FILE: the CSV of LMDeploy's profile_restful_api.py, with
-    #: all runs
+    #: Write a file in the format of another tool
     export: Optional[Union[str, Sequence[str], Mapping[str, Any]]]
-    #: JSON object merged into every request body after all other fields, for example '{"ignore_eos": true}'; null
-    #: removes a field
+    #: JSON object merged into every request body after all other fields, for example '{"ignore_eos": true}'
     extra_args: Optional[Union[str, Json]]
     #: Frequency penalty
     frequency_penalty: Optional[float]
-    #: Number of GPUs of the server: reports tokens per second and GPU
+    #: Number of GPUs of the server
     gpus: Optional[int]
-    #: Additional request headers; they replace default headers of the same name
+    #: Additional request headers
     headers: Optional[Union[str, Sequence[str], Mapping[str, Any]]]
-    #: random_vl: picture format: RGB, RGBA or L (greyscale) as PNG, or JPEG [default: RGB]
+    #: random_vl: picture format [default: RGB]
     image_format: Optional[str]
     #: random_vl: height of each picture, pixels [default: 224]
     image_height: Optional[int]
@@ -106,43 +81,39 @@ class Fields:
     image_width: Optional[int]
     #: Do not verify the server's certificate
     insecure: Optional[bool]
-    #: Write one JSON document with all results of the call (tools/schema/call.schema.json) to FILE. With -, it is
-    #: the only text on standard output, and tables go to standard error
+    #: Write one JSON document with all results of the call (tools/schema/call.schema.json) to FILE
     json: Optional[PathLike]
-    #: Write the verdicts on the objectives of --slo and --sla-params as a JUnit XML file, for CI systems: a test
-    #: case for each objective of each run
+    #: Write the verdicts on the objectives of --slo and --sla-params as a JUnit XML file, for CI systems
     junit: Optional[PathLike]
     #: Private key of --cert, a PEM file that is not encrypted [default: the key in the file of --cert]
     key: Optional[PathLike]
-    #: Language in which the HTML report opens: en, zh. It contains both [default: en] [possible values: en, zh]
+    #: Language in which the HTML report opens [default: en] [possible values: en, zh]
     language: Optional[str]
-    #: Log intermediate figures every N requests; 0: never [default: 100]
+    #: Show the run on the full screen while it lasts
+    live: Optional[bool]
+    #: Write intermediate figures to benchmark.log every N requests [default: 100]
     log_every_n_query: Optional[int]
-    #: Log level: error, warning, info, debug [default: info] [possible values: error, warning, info, debug]
+    #: Log level [default: info] [possible values: error, warning, info, debug]
     log_level: Optional[str]
     #: Request log probabilities
     logprobs: Optional[bool]
-    #: Maximum prompt length: tokens with --tokenizer-path, otherwise characters [default: no limit]
+    #: Maximum prompt length [default: no limit]
     max_prompt_length: Optional[int]
-    #: Longest response accepted, whole or streamed: bytes, or with a unit (64MiB). A longer one is a failure
-    #: [default: 256MiB]
+    #: Longest response accepted, whole or streamed [default: 256MiB]
     max_response_size: Optional[Union[int, str]]
-    #: Maximum output tokens; two values: drawn uniformly from this range for each request [default: 2048]
+    #: Maximum output tokens [default: 2048]
     max_tokens: Optional[Union[int, Sequence[int]]]
-    #: Maximum turns of a conversation; longer ones in a file are truncated [default: no limit]
+    #: Maximum turns of a conversation [default: no limit]
     max_turns: Optional[int]
-    #: Minimum prompt length: tokens with --tokenizer-path, otherwise characters. random: lower end of the drawn
-    #: lengths [default: 0]
+    #: Minimum prompt length [default: 0]
     min_prompt_length: Optional[int]
     #: Minimum output tokens
     min_tokens: Optional[int]
-    #: Minimum turns of a conversation; shorter ones in a file are skipped [default: 1]
+    #: Minimum turns of a conversation [default: 1]
     min_turns: Optional[int]
     #: Model name, sent with every request [default: the first model of the server's /v1/models]
     model: Optional[str]
-    #: Send multi-turn conversations: each turn includes the previous messages and the model's own responses. Implied
-    #: by datasets of conversations. --number and --warmup-num then count conversations, --parallel is the number of
-    #: concurrent conversations, --rate is the number started per second. A failed turn ends its conversation
+    #: Send multi-turn conversations
     multi_turn: Optional[bool]
     #: Number of choices for each request (n)
     n_choices: Optional[int]
@@ -152,129 +123,115 @@ class Fields:
     no_apply_chat_template: Optional[bool]
     #: Request whole responses instead of a stream
     no_stream: Optional[bool]
-    #: Skip the connection test: one request before the run that must succeed. Implies --ready-timeout 0
+    #: Skip the connection test
     no_test_connection: Optional[bool]
     #: Omit the start time from the path of the results
     no_timestamp: Optional[bool]
-    #: Number of requests; several values: one for each load of a sweep [default: 1000; with --duration: no limit]
+    #: Number of requests [default: 1000; with --duration: no limit]
     number: Optional[Union[int, Sequence[int]]]
-    #: Send every request at its scheduled time, without a limit on concurrent requests; needs --rate, --arrival
-    #: burst or recorded times
+    #: Send every request at its scheduled time, without a limit on concurrent requests
     open_loop: Optional[bool]
     #: Parent folder of all results [default: outputs]
     outputs_dir: Optional[PathLike]
-    #: Number of concurrent requests (slots); with --rate, the maximum. Several values run as a sweep [default: 1]
+    #: Number of concurrent requests (slots) [default: 1]
     parallel: Optional[Union[int, Sequence[int]]]
     #: TCP port of the local server [default: 8877]
     port: Optional[int]
-    #: random: number of different prefixes of --prefix-length tokens; request i begins with prefix i modulo N
-    #: [default: 1]
+    #: random: number of different prefixes of --prefix-length tokens [default: 1]
     prefix_count: Optional[int]
-    #: random: length of a prefix that prompts share, tokens; added to --min/--max-prompt-length [default: 0]
+    #: random: length of a prefix that prompts share, tokens [default: 0]
     prefix_length: Optional[int]
-    #: Print the flags of the call as a file for --config, and do nothing else. Secrets are printed as env:NAME or
-    #: file:PATH, which the flags for secrets accept
+    #: Print the flags of the call as a file for --config, and do nothing else
     print_config: Optional[bool]
-    #: Use one prompt for every request: a text or @FILE; overrides --dataset
+    #: Use one prompt for every request
     prompt: Optional[str]
-    #: HTTP proxy for requests and hub downloads: http://HOST:PORT or http://USER:PASSWORD@HOST:PORT (https servers
-    #: use a CONNECT tunnel), or env to use http_proxy, https_proxy, all_proxy and no_proxy [default: none; the
-    #: variables are ignored]
+    #: HTTP proxy for requests and hub downloads [default: none; the variables are ignored]
     proxy: Optional[str]
     #: Python interpreter whose environment has the server or the SDK of --visualizer [default: from PATH]
     python: Optional[PathLike]
-    #: Template of the request body: JSON or @FILE. In its strings, %m and %p are replaced with the model and the
-    #: prompt; %p as the whole content of a message also accepts a list of messages. Beside its fields only model,
-    #: prompt and flags that are given are sent, no defaults and no stream_options
+    #: Template of the request body
     query_template: Optional[Union[str, Json]]
     #: Print only errors, the verdicts of --slo and the path of the results
     quiet: Optional[bool]
     #: Increase rate or concurrency linearly over this time from the first request on, warm-up included, seconds
     #: [default: 0]
     ramp: Optional[float]
-    #: Request rate, requests per second; -1: no rate limit, only --parallel. With --open-loop several values run as
-    #: a sweep [default: -1]
+    #: Request rate, requests per second [default: -1]
     rate: Optional[Union[float, Sequence[float]]]
     #: Timeout without any received byte while waiting for a response, seconds [default: 120]
     read_timeout: Optional[float]
-    #: Wait this long for a server that is still starting: one that refuses connections, or answers 503 while it
-    #: loads its model, seconds; 0 does not wait [default: 30]
+    #: Wait this long for a server that is still starting [default: 30]
     ready_timeout: Optional[float]
-    #: Run each load K times and report the variation between runs; also writes repeats_summary.json [default: 1]
+    #: Where the shards agree on the start [default: pmi, if PMI_FD is set]
+    rendezvous: Optional[str]
+    #: Wait this long for the other shards at each meeting, seconds [default: 300]
+    rendezvous_timeout: Optional[float]
+    #: Run each load K times and report the variation between runs [default: 1]
     repeat: Optional[int]
     #: Repetition penalty
     repetition_penalty: Optional[float]
     #: Changes the synthetic text and pictures of the random datasets and of traces, so that the server's prefix
-    #: cache cannot answer a second call. The same salt and data seed give the same bytes [default: another number in
-    #: each call, printed and stored]
+    #: cache cannot answer a second call [default: another number in each call, printed and stored]
     salt: Optional[int]
-    #: Content of the database: text (prompts and responses), full (also the raw bytes of every event), metrics (no
-    #: text) [default: text] [possible values: text, full, metrics]
+    #: Content of the database [default: text] [possible values: text, full, metrics]
     save: Optional[str]
     #: Run only these scenarios of --config [default: all, in the order of the file]
     scenario: Optional[Union[str, Sequence[str]]]
-    #: Seed, sent with every request; also the data seed if --data-seed is not given [default: not sent]
+    #: Seed, sent with every request [default: not sent]
     seed: Optional[int]
     #: Send another seed with every request, drawn from --seed (else from the data seed)
     seed_per_request: Optional[bool]
-    #: Pass all following arguments to the server unchanged; must be the last flag
+    #: Pass all following arguments to the server unchanged
     server_args: Optional[Union[Union[str, int, float], Sequence[Union[str, int, float]]]]
-    #: Scrape the server's Prometheus metrics during the run and compare them with the client's figures: a URL, or a
-    #: path on the server [default without a value: /metrics]
+    #: Scrape the server's Prometheus metrics during the run and compare them with the client's figures [default
+    #: without a value: /metrics]
     server_metrics: Optional[Union[str, bool]]
+    #: Send one share of the load, which the other flags state in total
+    shard: Optional[str]
     #: sharegpt: request the output length of the recorded conversation, with max_tokens and ignore_eos
     sharegpt_output_len: Optional[bool]
-    #: Search for the highest load that meets --sla-params, or for the load with the best figure; exit status 1 if no
-    #: load qualifies
+    #: Search for the highest load that meets --sla-params, or for the load with the best figure
     sla_auto_tune: Optional[bool]
     #: Limit on concurrent requests in a search for a rate [default: none, an open loop]
     sla_fixed_parallel: Optional[int]
     #: Lowest load to try [default: 1 for parallel, 0.1 for rate]
     sla_lower_bound: Optional[float]
-    #: Number of runs at each load; their figures are averaged [default: 3]
+    #: Number of runs at each load [default: 3]
     sla_num_runs: Optional[int]
     #: Requests of each run as a multiple of the load, if neither --number nor --duration is given [default: 2 for
     #: parallel, 10 for rate]
     sla_number_multiplier: Optional[float]
-    #: SLOs to meet: '[{"p99_ttft": "<=2", "p99_tpot": "<=50ms"}]' or 'p99_ttft<=2 p99_tpot<=50ms'; times are in
-    #: seconds unless they have a unit. Several groups ('a<=1 | b<=2') are searched separately. '{"tps": "max"}' (or
-    #: min) searches for the load with the best figure. All requests must succeed, unless the group has failed or
-    #: success
+    #: SLOs to meet
     sla_params: Optional[Union[Union[str, Json], Sequence[Union[str, Json]]]]
     #: Stop when the passing and the failing load differ by less than this fraction [default: 0 (exact) for parallel,
     #: 0.02 for rate]
     sla_precision: Optional[float]
     #: Highest load to try [default: 65536]
     sla_upper_bound: Optional[float]
-    #: Variable of the search: parallel (closed loop) or rate (open loop) [default: parallel] [possible values:
-    #: parallel, rate]
+    #: Variable of the search [default: parallel] [possible values: parallel, rate]
     sla_variable: Optional[str]
     #: Pause between the runs of a sweep, seconds [default: 5]
     sleep_interval: Optional[float]
-    #: Service level objectives, for example 'p99_ttft <= 2 p99_tpot<=50ms failed<=1%', or JSON as for --sla-params.
-    #: Figures: avg, p50 and so on, or max of ttft, tpot, itl and latency; rps, tps, goodput, failed, success. A
-    #: failed request counts as slower than any bound. Reports SLO attainment and goodput; exit status 1 if a run
-    #: misses one
+    #: Service level objectives, for example 'p99_ttft <= 2 p99_tpot<=50ms failed<=1%', or JSON as for --sla-params
     slo: Optional[Union[Union[str, Json], Sequence[Union[str, Json]]]]
     #: Local IP addresses to connect from, used in rotation [default: chosen by the kernel; on loopback, as many as
     #: needed]
     source_address: Optional[Union[str, Sequence[str]]]
-    #: Poll sockets in a busy loop: reduces send lag, uses 100 % of each worker's core
+    #: Poll sockets in a busy loop
     spin: Optional[bool]
     #: Stop sequences
     stop: Optional[Union[str, Sequence[str]]]
     #: Stop token ids
     stop_token_ids: Optional[Union[int, Sequence[int]]]
-    #: Stream responses (SSE); this is the default
+    #: Stream responses (SSE)
     stream: Optional[bool]
-    #: API key of SwanLab, or "local" to keep all data on this machine; implies --visualizer swanlab
+    #: API key of SwanLab, or "local" to keep all data on this machine
     swanlab_api_key: Optional[str]
-    #: Sampling temperature; always sent [default: 0]
+    #: Sampling temperature [default: 0]
     temperature: Optional[float]
-    #: Pause between a response and the next turn, seconds; two values: drawn uniformly from this range for each turn
-    #: [default: 0]
+    #: Pause between a response and the next turn, seconds [default: 0]
     think_time: Optional[Union[float, Sequence[float]]]
-    #: Send prompts as token ids to /v1/completions; needs --tokenizer-path
+    #: Send prompts as token ids to /v1/completions
     tokenize_prompt: Optional[bool]
     #: Tokenizer: a folder with tokenizer.json (and the chat template), that file, or a model id such as
     #: Qwen/Qwen2.5-0.5B-Instruct, whose tokenizer is downloaded once (see --data-source)
@@ -291,29 +248,24 @@ class Fields:
     trace_block: Optional[int]
     #: Replay recorded times X times as fast [default: 1]
     trace_speed: Optional[float]
-    #: Unit of recorded times: s or ms [default: detected from the format of the file]
+    #: Unit of recorded times [default: detected from the format of the file]
     trace_unit: Optional[str]
     #: Use only what was recorded in this part of a trace, seconds from its start, as 60..120 or 60..
     trace_window: Optional[str]
-    #: Server URL: http://, https://, unix:/path.sock:/v1/..., or mock:?ttft=50ms&itl=10ms&tokens=100 for the built-
-    #: in server
+    #: Server URL
     url: Optional[str]
     #: Print all tables of each run, as performance_summary.txt has them
     verbose: Optional[bool]
-    #: Send the figures to an experiment tracker through its Python SDK: wandb, swanlab, clearml. The SDK's
-    #: environment variables apply; one point every --log-every-n-query requests [possible values: wandb, swanlab,
-    #: clearml]
+    #: Send the figures to an experiment tracker through its Python SDK [possible values: wandb, swanlab, clearml]
     visualizer: Optional[str]
-    #: API key of wandb; implies --visualizer wandb. Prefer the environment variable WANDB_API_KEY
+    #: API key of wandb
     wandb_api_key: Optional[str]
-    #: Warm-up requests, excluded from all figures: a count, or a fraction of --number below 1. Measured requests
-    #: follow without a gap, so use at least --parallel to start with the steady state [default: 0]
+    #: Warm-up requests, excluded from all figures [default: 0]
     warmup_num: Optional[float]
-    #: Run a witness: a separate thread with N connections on a core without workers. Its latencies are compared with
-    #: those of the load and are not part of the results; 0 disables it [default: 0]
+    #: Run a witness [default: 0]
     witness: Optional[int]
-    #: Worker threads, each pinned to a core [default: one for each core except the first, within the CPU quota of a
-    #: container, at most --parallel]
+    #: Worker threads, each pinned to a core [default: one for each physical core except the first, within the CPU
+    #: quota of a container, at most --parallel]
     workers: Optional[int]
 
     def __init__(
@@ -357,6 +309,7 @@ class Fields:
         junit: Optional[PathLike] = None,
         key: Optional[PathLike] = None,
         language: Optional[str] = None,
+        live: Optional[bool] = None,
         log_every_n_query: Optional[int] = None,
         log_level: Optional[str] = None,
         logprobs: Optional[bool] = None,
@@ -392,6 +345,8 @@ class Fields:
         rate: Optional[Union[float, Sequence[float]]] = None,
         read_timeout: Optional[float] = None,
         ready_timeout: Optional[float] = None,
+        rendezvous: Optional[str] = None,
+        rendezvous_timeout: Optional[float] = None,
         repeat: Optional[int] = None,
         repetition_penalty: Optional[float] = None,
         salt: Optional[int] = None,
@@ -401,6 +356,7 @@ class Fields:
         seed_per_request: Optional[bool] = None,
         server_args: Optional[Union[Union[str, int, float], Sequence[Union[str, int, float]]]] = None,
         server_metrics: Optional[Union[str, bool]] = None,
+        shard: Optional[str] = None,
         sharegpt_output_len: Optional[bool] = None,
         sla_auto_tune: Optional[bool] = None,
         sla_fixed_parallel: Optional[int] = None,
