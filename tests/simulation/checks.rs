@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 
-use ringmark::plan::Load;
+use ringmark::plan::{Arrival, Load};
 use ringmark::record::arrivals::{Gaps, decode_early};
 use ringmark::record::facts::RunFacts;
 use ringmark::record::{Block, Outcome as RequestOutcome, Phase, RequestRecord, WorkerReport};
@@ -154,7 +154,7 @@ fn check_talks(scenario: &Scenario, talks: Talks, outcome: &Outcome, truths: &Tr
         }
         let last = turns[turns.len() - 1];
         let is_cut = scenario.interrupt.is_some() || scenario.duration_ns.is_some();
-        let is_over = turns.len() as u32 == conversations.turns(phase, number) || last.outcome != RequestOutcome::Ok;
+        let is_over = turns.len() == conversations.script(phase, number).turns.len() || last.outcome != RequestOutcome::Ok;
         assert!(is_over || is_cut, "conversation {number} ends with turn {}", last.turn);
         let answered = turns.iter().map_while(|record| truths.get(&id(record)));
         let mut answers: Vec<&str> = Vec::new();
@@ -239,7 +239,9 @@ fn check_causes(scenario: &Scenario, request: &Joined<'_>) {
 
 /// On a machine and from a server without faults, few events have a bound that is wider than a short wait and a wake-up.
 fn check_narrow(scenario: &Scenario, joined: &[Joined<'_>]) {
-    if !scenario.is_calm {
+    // A burst keeps the worker from polling while it sends.
+    let is_burst = scenario.load.schedule().is_some_and(|schedule| schedule.arrival == Arrival::Burst);
+    if !scenario.is_calm || is_burst {
         return;
     }
     let early: Vec<u32> = joined.iter().flat_map(|request| request.early_ns.iter().copied()).collect();

@@ -145,7 +145,7 @@ pub fn requests_of(scenario: &Scenario, phase: Phase, units: u64) -> u64 {
     match scenario.talks {
         Some(_) => {
             let conversations = prepared(scenario).conversations();
-            (0..units).map(|number| u64::from(conversations.turns(phase, number))).sum()
+            (0..units).map(|number| conversations.script(phase, number).turns.len() as u64).sum()
         }
         None => units,
     }

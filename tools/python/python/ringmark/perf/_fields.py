@@ -22,7 +22,8 @@ class Fields:
     #: tools/examples/api); or a local server that is started for the call: local (transformers serve), local_vllm,
     #: local_llamacpp, local_sglang, local_lmdeploy [default: openai]
     api: Optional[PathLike]
-    #: API key, sent as "Authorization: Bearer KEY"; masked in all output
+    #: API key, sent as "Authorization: Bearer KEY"; masked in all output. Here, in --headers (NAME=env:VARIABLE) and
+    #: in other flags that can have secrets, env:VARIABLE and file:PATH name a secret instead
     api_key: Optional[str]
     #: Count prompt tokens after applying the chat template; on /v1/completions also send the result [default: on
     #: chat endpoints]
@@ -43,6 +44,10 @@ class Fields:
     cold: Optional[bool]
     #: Number of concurrent requests (slots); with --rate, the maximum. Several values run as a sweep [default: 1]
     concurrency: Optional[Union[int, Sequence[int]]]
+    #: Read flags from a TOML file: the keys are the names of the flags, and [[scenario]] tables with a name have
+    #: those of one call each. Flags on the command line and in the environment (RINGMARK_FLAG_MAX_TOKENS=100) come
+    #: before the file
+    config: Optional[PathLike]
     #: Timeout for opening a connection, including TLS, seconds [default: 120]
     connect_timeout: Optional[float]
     #: CPU cores to pin the workers to, for example 2,3 or 4-7
@@ -78,7 +83,9 @@ class Fields:
     #: Stop sending requests this long after the first measured one, seconds
     duration: Optional[float]
     #: Write a file in the format of another tool: vllm, aiperf, llmd, or evalscope-db (needs --save full). Several
-    #: runs give several files, with the run's name before the extension
+    #: runs give several files, with the run's name before the extension. evalscope=DIR: a folder for evalscope's own
+    #: reports and dashboards, with all runs. lmdeploy-api=FILE: the CSV of LMDeploy's profile_restful_api.py, with
+    #: all runs
     export: Optional[Union[str, Sequence[str], Mapping[str, Any]]]
     #: JSON object merged into every request body after all other fields, for example '{"ignore_eos": true}'; null
     #: removes a field
@@ -99,6 +106,12 @@ class Fields:
     image_width: Optional[int]
     #: Do not verify the server's certificate
     insecure: Optional[bool]
+    #: Write one JSON document with all results of the call (tools/schema/call.schema.json) to FILE. With -, it is
+    #: the only text on standard output, and tables go to standard error
+    json: Optional[PathLike]
+    #: Write the verdicts on the objectives of --slo and --sla-params as a JUnit XML file, for CI systems: a test
+    #: case for each objective of each run
+    junit: Optional[PathLike]
     #: Private key of --cert, a PEM file that is not encrypted [default: the key in the file of --cert]
     key: Optional[PathLike]
     #: Language in which the HTML report opens: en, zh. It contains both [default: en] [possible values: en, zh]
@@ -159,6 +172,9 @@ class Fields:
     prefix_count: Optional[int]
     #: random: length of a prefix that prompts share, tokens; added to --min/--max-prompt-length [default: 0]
     prefix_length: Optional[int]
+    #: Print the flags of the call as a file for --config, and do nothing else. Secrets are printed as env:NAME or
+    #: file:PATH, which the flags for secrets accept
+    print_config: Optional[bool]
     #: Use one prompt for every request: a text or @FILE; overrides --dataset
     prompt: Optional[str]
     #: HTTP proxy for requests and hub downloads: http://HOST:PORT or http://USER:PASSWORD@HOST:PORT (https servers
@@ -195,6 +211,8 @@ class Fields:
     #: Content of the database: text (prompts and responses), full (also the raw bytes of every event), metrics (no
     #: text) [default: text] [possible values: text, full, metrics]
     save: Optional[str]
+    #: Run only these scenarios of --config [default: all, in the order of the file]
+    scenario: Optional[Union[str, Sequence[str]]]
     #: Seed, sent with every request; also the data seed if --data-seed is not given [default: not sent]
     seed: Optional[int]
     #: Send another seed with every request, drawn from --seed (else from the data seed)
@@ -313,6 +331,7 @@ class Fields:
         cert: Optional[PathLike] = None,
         cold: Optional[bool] = None,
         concurrency: Optional[Union[int, Sequence[int]]] = None,
+        config: Optional[PathLike] = None,
         connect_timeout: Optional[float] = None,
         cores: Optional[Union[Union[int, str], Sequence[Union[int, str]]]] = None,
         csv: Optional[PathLike] = None,
@@ -334,6 +353,8 @@ class Fields:
         image_num: Optional[int] = None,
         image_width: Optional[int] = None,
         insecure: Optional[bool] = None,
+        json: Optional[PathLike] = None,
+        junit: Optional[PathLike] = None,
         key: Optional[PathLike] = None,
         language: Optional[str] = None,
         log_every_n_query: Optional[int] = None,
@@ -361,6 +382,7 @@ class Fields:
         port: Optional[int] = None,
         prefix_count: Optional[int] = None,
         prefix_length: Optional[int] = None,
+        print_config: Optional[bool] = None,
         prompt: Optional[str] = None,
         proxy: Optional[str] = None,
         python: Optional[PathLike] = None,
@@ -374,6 +396,7 @@ class Fields:
         repetition_penalty: Optional[float] = None,
         salt: Optional[int] = None,
         save: Optional[str] = None,
+        scenario: Optional[Union[str, Sequence[str]]] = None,
         seed: Optional[int] = None,
         seed_per_request: Optional[bool] = None,
         server_args: Optional[Union[Union[str, int, float], Sequence[Union[str, int, float]]]] = None,
