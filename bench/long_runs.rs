@@ -80,9 +80,13 @@ fn write(path: &Path, requests: u64, tokens: usize) {
         log_every: 0,
         notify: Box::new(|_| {}),
     };
-    let collector =
-        Collector::start(settings, receiver, empties, Arc::new(Workload::fixed(Vec::new(), Vec::new(), "id")))
-            .expect("the file is new");
+    let collector = Collector::start(
+        settings,
+        receiver,
+        empties,
+        Arc::new(Workload::fixed(Vec::new(), vec![Box::from(&b"{}"[..])], "id")),
+    )
+    .expect("the file is new");
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let mut free_at = vec![START; STREAMS as usize];
     let mut block = Block::new(0);

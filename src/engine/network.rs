@@ -77,8 +77,14 @@ impl ConnectionNetwork {
         self.is_recorded && self.has_stamps
     }
 
-    /// Takes the timestamps that there are, because a socket with any counts as writable.
-    pub fn take_stamps(&mut self, socket: &Socket) {
+    /// Drops the timestamps of the part that was sent, as that of the last part counts, and a socket with any counts as
+    /// writable.
+    pub fn drop_stamps(&mut self, socket: &Socket) {
+        self.take_stamps(socket);
+        self.stamps = TransmitStamps::default();
+    }
+
+    fn take_stamps(&mut self, socket: &Socket) {
         if self.stamps_request()
             && let Ok(fd) = socket.fd()
         {

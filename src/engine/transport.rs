@@ -297,7 +297,7 @@ async fn wait_for_room(worker: &Worker, slot: u32, connection_id: u32) -> io::Re
     let socket = {
         let connection = &mut worker.state.borrow_mut().connections.entries[connection_id as usize];
         let Some(socket) = connection.socket() else { return Ok(false) };
-        connection.network.take_stamps(&socket);
+        connection.network.drop_stamps(&socket);
         socket
     };
     let over = |state: &WorkerState| match state.connections.entries[connection_id as usize].state {

@@ -79,7 +79,8 @@ pub(crate) fn send_stamped(fd: &OwnedFd, bytes: &[u8]) -> io::Result<usize> {
     if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
 }
 
-/// Adds the transmit timestamps in the socket's error queue, of which later ones replace earlier ones.
+/// Adds the transmit timestamps in the socket's error queue. The first time of sending counts: segments that are sent again
+/// have one each.
 pub(crate) fn take_stamps(fd: &OwnedFd, stamps: &mut TransmitStamps) {
     loop {
         let mut control = [0u64; ERROR_CONTROL_LEN / 8];
@@ -98,7 +99,9 @@ pub(crate) fn take_stamps(fd: &OwnedFd, stamps: &mut TransmitStamps) {
         }
         let length: usize = message.msg_controllen as _;
         match transmit_stamp(&bytes[..length.min(ERROR_CONTROL_LEN)]) {
-            Some((STAMP_SENT, ns)) => stamps.sent_ns = Some(ns),
+            Some((STAMP_SENT, ns)) => {
+                stamps.sent_ns.get_or_insert(ns);
+            }
             Some((STAMP_ACKNOWLEDGED, ns)) => {
                 stamps.acknowledged_ns = Some(ns);
             }

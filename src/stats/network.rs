@@ -40,7 +40,7 @@ pub struct Network {
     /// Minimum and smoothed round-trip time of the request's connection.
     pub min_rtt: Lag,
     pub rtt: Lag,
-    /// TTFT without send lag, way to the wire and minimum round-trip time.
+    /// TTFT without send lag, way to the wire and minimum round-trip time; of requests without lost segments.
     pub server_ttft: Lag,
     /// Requests of which this machine sent segments again, and those whose answers had segments out of order.
     pub retransmitted: u64,
@@ -67,6 +67,10 @@ fn to_wire_ns(sample: &Sample) -> Option<u64> {
 
 fn server_ttft_ns(sample: &Sample) -> Option<u64> {
     let network = &sample.network;
+    if had_loss(sample) {
+        // The rest of its TTFT has the time until the segment was sent again.
+        return None;
+    }
     let first_token = sample.due.saturating_add(sample.ttft?);
     Some(first_token.saturating_sub(network.sent?.0).saturating_sub(network.min_rtt_ns?))
 }

@@ -109,7 +109,7 @@ fn check(run: &FinishedRun) {
         let lost = LOST_REQUESTS.contains(&record.index);
         assert_eq!(network.retransmitted.unwrap() > 0, lost, "{context}");
         assert_eq!(network.out_of_order.unwrap() > 0, record.index == LOST_ANSWER, "{context}");
-        assert!(network.min_rtt_ns.unwrap() >= round_trip_ns && network.rtt_ns >= network.min_rtt_ns, "{context}");
+        assert!(network.min_rtt_ns.unwrap() >= round_trip_ns - MS && network.rtt_ns >= network.min_rtt_ns, "{context}");
         let (Some(sent), Some(acknowledged)) = (network.sent, network.acknowledged) else { continue };
         assert!(acknowledged.ns_since(sent) as u64 >= round_trip_ns, "{context}");
         let ttft_ns = record.first_token.unwrap().ns_since(sent) as u64;
@@ -117,7 +117,7 @@ fn check(run: &FinishedRun) {
     }
     let network = run.summary.network.as_ref().unwrap();
     assert_eq!((network.recorded, network.retransmitted, network.out_of_order), (REQUESTS, 2, 1));
-    assert!(network.server_ttft.p50 == 0 || network.server_ttft.p50 >= 5 * MS, "{network:?}");
+    assert!(network.server_ttft.count == 0 || network.server_ttft.p50 >= 3 * MS, "{network:?}");
     let is_tail = |finding: &&Finding| matches!(finding, Finding::LossTail { above: 2, with_loss: 2, .. });
     assert!(run.summary.findings.iter().any(|finding| is_tail(&finding)), "{:?}", run.summary.findings);
 }
