@@ -312,7 +312,8 @@ mod tests {
         let ends = tpot(&sample, LIMITS).unwrap();
         assert_eq!(ends, ((100e6 - 2e3 - 20_200.0) / 10.0, (100e6 + 1e3 + 20_200.0) / 5.0));
         // The range is no error of the client.
-        let (series, bounds) = (AllSeries::compute(&[&sample; 40], Series::default()), bounds(std::iter::repeat_n(ends, 40)));
+        let (series, bounds) =
+            (AllSeries::compute(&[&sample; 40], Series::default()), bounds(std::iter::repeat_n(ends, 40)));
         assert_eq!(wide(Figure::Tpot, series.tpot_ends(), &bounds, false), None);
         assert!(wide(Figure::Tpot, (&series.tpot_s, &series.tpot_s), &bounds, false).is_some());
     }

@@ -154,7 +154,8 @@ fn check_talks(scenario: &Scenario, talks: Talks, outcome: &Outcome, truths: &Tr
         }
         let last = turns[turns.len() - 1];
         let is_cut = scenario.interrupt.is_some() || scenario.duration_ns.is_some();
-        let is_over = turns.len() == conversations.script(phase, number).turns.len() || last.outcome != RequestOutcome::Ok;
+        let is_over =
+            turns.len() == conversations.script(phase, number).turns.len() || last.outcome != RequestOutcome::Ok;
         assert!(is_over || is_cut, "conversation {number} ends with turn {}", last.turn);
         let answered = turns.iter().map_while(|record| truths.get(&id(record)));
         let mut answers: Vec<&str> = Vec::new();
