@@ -60,9 +60,4 @@ impl BuiltConversation {
         // Generated conversations have no tool calls.
         Script { frame: &self.frame, turns: &self.turns, answered_calls: &[], first: self.first }
     }
-
-    /// Number of its requests.
-    pub(super) fn requests(&self) -> u64 {
-        self.turns.len() as u64
-    }
 }
