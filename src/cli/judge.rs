@@ -15,7 +15,7 @@ use crate::files;
 use crate::host::children;
 use crate::host::limits::raise_open_files;
 use crate::judge::checks::Verdict;
-use crate::judge::claims::Format;
+use crate::judge::claims::{FORMATS, Format, format_named};
 use crate::judge::client::PLACEHOLDERS;
 use crate::judge::scenario::{self, Scenario};
 use crate::judge::{Asked, Judgement, Judging, judge, text};
@@ -36,8 +36,8 @@ pub struct JudgeArgs {
     /// Requests that the command asks for
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     number: Option<u64>,
-    /// Format of the client's result file, whose figures are compared with the true ones
-    #[arg(long, value_name = "FORMAT", value_enum)]
+    /// Format of the client's result file, whose figures are compared with the true ones; see below
+    #[arg(long, value_name = "FORMAT", value_parser = format_named)]
     read: Option<Format>,
     /// The client's result file, relative to the folder in which it starts [default: the newest file of the format]
     #[arg(long, value_name = "FILE", requires = "read")]
@@ -69,6 +69,10 @@ fn after_help() -> String {
     out.push_str("\nPlaceholders in the command:\n");
     for (written, meaning) in PLACEHOLDERS {
         out.push_str(&format!("  {written}\n      {meaning}\n"));
+    }
+    out.push_str("\nFormats of results:\n");
+    for (name, _, meaning) in FORMATS {
+        out.push_str(&format!("  {name:<18} {meaning}\n"));
     }
     out.push_str(
         "\nThe client starts in an empty folder, which is also its HOME, with a process group of its own, without secrets in its\n\

@@ -9,22 +9,39 @@ use serde_json::Value as Json;
 use super::client::ClientRun;
 use super::figures::Figure;
 
-/// The file format of a client's result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+/// The file format of a client's result; see [`FORMATS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// ringmark's benchmark_summary.json and benchmark_percentile.json
     Ringmark,
-    /// The same files of evalscope perf
+    /// It has the same files.
     Evalscope,
-    /// A file of vllm bench serve --save-result, or of vllm-rs
     Vllm,
-    /// A file of SGLang's bench_serving --output-file
     Sglang,
-    /// profile_export_aiperf.json of AIPerf
     Aiperf,
-    /// result.json with ok, failed, requests_per_s, output_tokens_per_s, warning, and ttft_ms, itl_ms, tpot_ms, latency_ms, each an
-    /// object with mean, p50, p99, max and so on
+    /// For clients of one's own.
     Plain,
+}
+
+/// The formats by name, with what they are.
+pub const FORMATS: [(&str, Format, &str); 6] = [
+    ("ringmark", Format::Ringmark, "benchmark_summary.json and benchmark_percentile.json"),
+    ("evalscope", Format::Evalscope, "the same files of evalscope perf"),
+    ("vllm", Format::Vllm, "the file of vllm bench serve --save-result, or of vllm-rs"),
+    ("sglang", Format::Sglang, "the file of SGLang's bench_serving --output-file"),
+    ("aiperf", Format::Aiperf, "profile_export_aiperf.json of AIPerf"),
+    (
+        "plain",
+        Format::Plain,
+        "result.json with ok, failed, requests_per_s, output_tokens_per_s, warning, and ttft_ms, itl_ms, tpot_ms, latency_ms, each \
+         an object with mean, p50, p99, max and so on",
+    ),
+];
+
+/// The format of this name, or an error that lists all names.
+pub fn format_named(name: &str) -> Result<Format, String> {
+    let names = FORMATS.map(|(name, ..)| name).join(", ");
+    let found = FORMATS.iter().find(|(other, ..)| *other == name);
+    found.map(|(_, format, _)| *format).ok_or_else(|| format!("must be one of {names}"))
 }
 
 /// Mean and percentiles of a figure, milliseconds.

@@ -118,10 +118,8 @@ pub fn judge(judging: &Judging, scenario: &'static Scenario, stop: &AtomicU8) ->
     let truths = mock.truth();
     let observed = observed::observe(&truths, &judging.asked);
     let truth = figures::of_successes(&truths);
-    let claims = match judging.read {
-        Some(format) => Some(claims::read(format, judging.result.as_deref(), folder.path(), &client)),
-        None => None,
-    };
+    let read = |format| claims::read(format, judging.result.as_deref(), folder.path(), &client);
+    let claims = judging.read.map(read);
     let server = ServerError::new(&mock.stats());
     let facts = checks::Facts { judging, client: &client, observed: &observed, truths: &truths, server };
     let checks = checks::evaluate(&facts, claims.as_ref());
