@@ -377,7 +377,11 @@ mod tests {
         assert_eq!(rendered, r#"{"x":1,"model":"m","messages":[{"role":"user","content":"p"}]}"#, "and nothing else");
         let template = templated(GivenFlags::default(), r#"{"input":{"prompt":"%p"}}"#);
         let rendered = text(&Options { dialect: Dialect::DashScope, ..template }, &Prompt::Text("p".to_string()));
-        assert_eq!(rendered, r#"{"input":{"prompt":"p"},"model":"m"}"#, "no parameters either");
+        assert_eq!(
+            rendered,
+            r#"{"input":{"prompt":"p"},"model":"m","parameters":{"result_format":"message","incremental_output":true}}"#,
+            "what its streams need"
+        );
     }
 
     #[test]

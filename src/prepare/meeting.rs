@@ -1,7 +1,5 @@
 //! Plans of a shard: shard 0 decides what the shards of a call have in common, and the others wait for it.
 
-#![expect(clippy::disallowed_methods, reason = "the time of a start is shown in UTC")]
-
 use jiff::Timestamp;
 
 use crate::mock::Mock;
@@ -12,13 +10,16 @@ use crate::spec::{RigFacts, Spec, resolve};
 use crate::time::clock::wall_now_ns;
 use crate::workload::rng::mix;
 
+/// Plans, and the mock that they measure.
+type Made = (Vec<Plan>, Option<Mock>);
+
 /// The plans of a shard, and where it meets the others. `facts` get what all shards have in common.
 pub(super) fn make_plans(
     shard: &ShardPlan,
     spec: &Spec,
     facts: &mut RigFacts,
     notify: &mut dyn FnMut(String),
-) -> Result<(Option<Rendezvous>, (Vec<Plan>, Option<Mock>)), String> {
+) -> Result<(Option<Rendezvous>, Made), String> {
     // Errors in flags are reported before anyone is waited for.
     resolve(spec, facts).map_err(|error| error.to_string())?;
     // An interrupt ends the process here: nothing has been written.
@@ -55,7 +56,7 @@ fn lead(
     spec: &Spec,
     facts: &RigFacts,
     notify: &mut dyn FnMut(String),
-) -> Result<(Vec<Plan>, Option<Mock>), String> {
+) -> Result<Made, String> {
     let made = super::make_plans(spec, facts, notify)?;
     let model = made.0[0].report.model.clone();
     let call = CallFacts { nonce: facts.nonce, started: facts.started.clone(), model };

@@ -11,6 +11,8 @@
 //! the transports only carry them: a directory, TCP, or the process manager of MPI and Slurm. A shard that fails sends
 //! its error instead of its next message, so that all others end with it. After the start nothing more is exchanged.
 
+#![expect(clippy::disallowed_methods, reason = "the clock is used for timeouts, not for measurements")]
+
 mod directory;
 mod frame;
 mod messages;

@@ -3,6 +3,8 @@
 //! Every message is signed with the job token, see [`super::frame`]. Shard 0 listens on one address only, and only until all
 //! shards have come. A connection that does not have the token is closed and does not count.
 
+#![expect(clippy::disallowed_methods, reason = "the clock is used for timeouts, not for measurements")]
+
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
@@ -230,7 +232,7 @@ fn admit(
             Ok(Ok(Greeted { hello, connection })) => match join(&mut others, share, hello, connection) {
                 Ok(()) => None,
                 Err((refused, text)) => {
-                    others.push(Some(refused));
+                    others.push(Some(*refused));
                     Some(RendezvousError::new(text))
                 }
             },
@@ -339,18 +341,18 @@ fn join(
     share: Share,
     hello: Hello,
     connection: Connection,
-) -> Result<(), (Connection, String)> {
+) -> Result<(), (Box<Connection>, String)> {
     let (index, count) = (hello.share.index(), hello.share.count());
     if count != share.count() {
         let text = format!("shard {index} was started with {count} shards, and shard 0 with {}", share.count());
-        return Err((connection, text));
+        return Err((Box::new(connection), text));
     }
     match index.checked_sub(1).and_then(|place| others.get_mut(place as usize)) {
         Some(place @ None) => {
             *place = Some(connection);
             Ok(())
         }
-        _ => Err((connection, format!("two processes are shard {index}: start each number once"))),
+        _ => Err((Box::new(connection), format!("two processes are shard {index}: start each number once"))),
     }
 }
 
