@@ -15,8 +15,8 @@ const HEADING: &str = "Configuration";
 pub struct PerfArgs {
     #[command(flatten)]
     pub spec: Spec,
-    /// Read flags from a TOML file: the keys are the names of the flags, and [[scenario]] tables with a name have those of
-    /// one call each. Flags on the command line and in the environment (RINGMARK_FLAG_MAX_TOKENS=100) come before the file
+    /// Read flags from a TOML file: the keys are the names of the flags, and each table of the list 'scenario', with a name,
+    /// has those of one call. Flags on the command line and in the environment (RINGMARK_FLAG_MAX_TOKENS=100) come before the file
     #[arg(long, value_name = "FILE", help_heading = HEADING)]
     pub config: Option<PathBuf>,
     /// Run only these scenarios of --config [default: all, in the order of the file]

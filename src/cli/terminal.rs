@@ -75,7 +75,7 @@ impl Output {
 /// Writes a document to standard output, unchanged.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub(crate) fn print_document(text: &str) -> Result<(), EarlyExit> {
     write_unchanged(text).map_err(|error| exit_for(&error))
 }

@@ -24,14 +24,9 @@ pub fn encode_early(ranges: &[EarlyRange], out: &mut Vec<u8>) {
     }
 }
 
-/// By how much each of `count` arrivals may have been earlier, from encoded ranges. `None` for invalid bytes.
-pub fn decode_early(bytes: &[u8], count: usize) -> Option<Vec<u32>> {
-    let mut early_ns = Vec::new();
-    decode_early_into(bytes, count, &mut early_ns).map(|()| early_ns)
-}
-
-/// The same; replaces what is in `early_ns`.
-fn decode_early_into(mut bytes: &[u8], count: usize, early_ns: &mut Vec<u32>) -> Option<()> {
+/// Replaces `early_ns` by how much each of `count` arrivals may have been earlier, from encoded ranges. `None` for invalid
+/// bytes.
+pub fn decode_early(mut bytes: &[u8], count: usize, early_ns: &mut Vec<u32>) -> Option<()> {
     early_ns.clear();
     early_ns.resize(count, 0);
     let mut position = 0;
@@ -69,7 +64,7 @@ impl Gaps {
     /// Replaces the gaps by those of a response: its arrivals, their choices (empty for a single one), and the encoded
     /// bounds of the arrivals. In order of the arrival that ends each gap, as far as the arrivals are.
     pub fn read(&mut self, arrivals: &[Tick], choices: &[u8], early: &[u8]) {
-        if decode_early_into(early, arrivals.len(), &mut self.early_ns).is_none() {
+        if decode_early(early, arrivals.len(), &mut self.early_ns).is_none() {
             // What cannot be read is bounded by nothing.
             self.early_ns.fill(u32::MAX);
         }
@@ -178,9 +173,13 @@ mod tests {
         let ranges = [EarlyRange { from: 1, to: 3, ns: 900 }, EarlyRange { from: 3, to: 4, ns: u32::MAX }];
         let mut bytes = Vec::new();
         encode_early(&ranges, &mut bytes);
-        assert_eq!(decode_early(&bytes, 5), Some(vec![0, 900, 900, u32::MAX, 0]));
-        assert_eq!(decode_early(&bytes, 3), None, "more arrivals than there are");
-        assert_eq!((decode_early(&bytes[..3], 5), decode_early(&[], 2)), (None, Some(vec![0, 0])));
+        let decoded = |bytes: &[u8], count| {
+            let mut early_ns = vec![7];
+            decode_early(bytes, count, &mut early_ns).map(|()| early_ns)
+        };
+        assert_eq!(decoded(&bytes, 5), Some(vec![0, 900, 900, u32::MAX, 0]));
+        assert_eq!(decoded(&bytes, 3), None, "more arrivals than there are");
+        assert_eq!((decoded(&bytes[..3], 5), decoded(&[], 2)), (None, Some(vec![0, 0])));
     }
 
     #[test]

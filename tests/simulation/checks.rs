@@ -81,7 +81,8 @@ fn id(record: &RequestRecord) -> RequestId {
 fn join<'a>(scenario: &Scenario, block: &'a Block, record: &'a RequestRecord, truth: &'a Truth) -> Joined<'a> {
     let count = record.arrivals.len as usize;
     assert_eq!(count, truth.events_ns.len(), "request {} has other events", record.index);
-    let early_ns = decode_early(record.early.slice(&block.bytes), count).unwrap();
+    let mut early_ns = Vec::new();
+    decode_early(record.early.slice(&block.bytes), count, &mut early_ns).unwrap();
     let picked = record.picked.unwrap();
     // The wait for a slot ends with the slot's previous request; that of the slot's first request is part of the plan.
     let free = if record.turn > 0 { record.due } else { record.previous_end.unwrap_or(picked).min(picked) };
