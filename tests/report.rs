@@ -138,7 +138,7 @@ fn a_tpot_that_is_a_range_has_both_ends_everywhere() {
     }
     let runs = [summary.clone(), summary];
     let text = overview::render(&runs.iter().collect::<Vec<_>>(), None, 200, false);
-    assert!(text.contains(">=0.0043 "), "{text}");
+    assert!(text.contains(">=0.00429 "), "{text}");
 }
 
 #[test]
