@@ -242,7 +242,8 @@ fn wrong_times_in_responses_are_detected() {
 fn cautions(mock: &str, more: &[&str]) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let output = perf(folder.path(), mock, more);
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    // 3: so much that the figures must not be used.
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{}", String::from_utf8_lossy(&output.stderr));
     let path = folder.path().join("run/parallel_2_number_40/benchmark_summary.json");
     let summary: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let findings = summary["Findings"].as_array().unwrap().iter();
