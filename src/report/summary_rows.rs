@@ -273,7 +273,9 @@ pub(crate) fn client_rows(s: &Summary) -> Vec<(Label, String)> {
         row(Label::MinimumRtt, lag_text(network.min_rtt));
         row(Label::SmoothedRtt, lag_text(network.rtt));
         row(Label::Acknowledged, lag_text(network.acknowledged));
-        row(Label::TtftAtServer, lag_text(network.server_ttft));
+        if s.series.ttft_s.count > 0 {
+            row(Label::TtftAtServer, lag_text(network.server_ttft));
+        }
         let counts = format!("{} / {} / {}", network.retransmitted, network.out_of_order, network.recorded);
         row(Label::Retransmissions, counts);
     }
