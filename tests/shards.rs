@@ -62,6 +62,8 @@ fn databases(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         match entry.path() {
+            // The link to the latest results.
+            path if path.is_symlink() => {}
             path if path.is_dir() => found.extend(databases(&path)),
             path if path.ends_with("benchmark_data.db") => found.push(path),
             _ => {}

@@ -13,7 +13,7 @@ pub const ROLE: &str = "JUDGED_CLIENT";
 pub const ADDRESS: &str = "JUDGED_SERVER";
 
 const PARALLEL: u64 = 4;
-const NUMBER: u64 = 40;
+const NUMBER: u64 = 16;
 const RATE: f64 = 20.0;
 
 /// Times of one answer, from the start of its request.

@@ -26,7 +26,7 @@ fn judge_once(scenario: &str, behaviour: &str) -> (Output, Json) {
     let file = folder.path().join("judgement.json");
     let program = std::env::current_exe().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringmark"));
-    command.args(["judge", "--scenario", scenario, "--parallel", "4", "--number", "40", "--read", "plain"]);
+    command.args(["judge", "--scenario", scenario, "--parallel", "4", "--number", "16", "--read", "plain"]);
     if behaviour.contains("open_loop") {
         command.args(["--rate", "20"]);
     }
