@@ -117,9 +117,10 @@ fn requests(facts: &Facts<'_>) -> Option<Check> {
 fn rate(facts: &Facts<'_>) -> Option<Check> {
     let asked = facts.judging.asked.rate?;
     let offered = facts.observed.rate?;
-    // The sum of n gaps of a Poisson process varies by 1/sqrt(n) of itself; three times that is rare.
-    let spread =
-        3.0 * facts.observed.gap_variation.unwrap_or(1.0) / (facts.observed.requests.max(2) as f64 - 1.0).sqrt();
+    // The sum of n gaps of a Poisson process varies by 1/sqrt(n) of itself; three times that is rare. Gaps that vary more
+    // than those of a Poisson process are the client's fault.
+    let variation = facts.observed.gap_variation.map_or(1.0, |variation| variation.min(1.0));
+    let spread = 3.0 * variation / (facts.observed.requests.max(2) as f64 - 1.0).sqrt();
     let pass = (offered / asked - 1.0).abs() <= RATE_TOLERANCE + spread;
     let variation = facts.observed.gap_variation.map_or(String::new(), |variation| {
         format!("; the gaps' coefficient of variation is {variation:.2} (constant 0, Poisson 1)")
