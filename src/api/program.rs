@@ -61,7 +61,7 @@ const TEXTS: [&str; 8] = ["text", "content", "response", "answer", "delta", "tok
 /// Top-level keys of an event that hold reasoning.
 const REASONINGS: [&str; 2] = ["reasoning", "reasoning_content"];
 
-/// Reads one event, or a whole body, in a format that only the program knows.
+/// Reads one event, or a whole body, in a format of the program.
 ///
 /// An event with `choices` is read like one of chat or completions. Another event counts as output if it holds anything
 /// but metadata. If it has one of the usual keys of a text, that text decides: an empty one is not output. `usage`,

@@ -97,7 +97,7 @@ pub(crate) fn show(args: &ReportArgs) -> Result<u8, EarlyExit> {
     }
     let stored = runs.iter().map(|run| StoredSearchRun { summary: &run.summary, refusals: &run.run.refusals });
     let searches = find_searches(&stored.collect::<Vec<_>>());
-    output.print(&search::render_told(&searches, width));
+    output.print(&search::render_stored(&searches, width));
     let void = summaries.iter().any(|run| run.is_void());
     let entries: Vec<(&Summary, &Path)> = summaries.iter().copied().zip(files.iter().map(PathBuf::as_path)).collect();
     let results = json!({"runs": stored_runs(&entries), "searches": searches.iter().map(search::stored_json).collect::<Vec<_>>()});

@@ -118,9 +118,9 @@ fn show(screen: &Screen, search: &SearchPlan, result: &SearchResult, root: &Path
         false => {
             let runs: Vec<&Summary> = result.runs.iter().map(|run| &run.summary).collect();
             let (plan, probes, selections) = (search.clone(), result.probes.clone(), result.selections.clone());
-            let told = StoredSearch { plan, probes, selections, next: None };
+            let stored = StoredSearch { plan, probes, selections, next: None };
             let notice = notice.trim_start();
-            screen.print(&|width| search_glance::render(&runs, &told, notice, width, screen.output.has_colours()));
+            screen.print(&|width| search_glance::render(&runs, &stored, notice, width, screen.output.has_colours()));
         }
     }
     let shown = append(&text(FILE_WIDTH), root);

@@ -1,4 +1,4 @@
-//! `ringmark completions` and `ringmark man`: what shells and man(1) need to know about the command line.
+//! `ringmark completions` and `ringmark man`: the command line for shells and man(1).
 
 use clap::Args;
 use clap_complete::Shell;

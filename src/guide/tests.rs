@@ -90,7 +90,7 @@ fn samples_by_kind() -> Vec<(String, Vec<Finding>)> {
     kinds
 }
 
-/// The section about a kind: what the program knows, then `written`, its cause and remedy.
+/// The section about a kind: what the program has, then `written`, its cause and remedy.
 fn finding_section(kind: &str, findings: &[Finding], written: &str) -> String {
     let mut severities: Vec<_> = findings.iter().map(Finding::severity).collect();
     severities.sort_unstable();

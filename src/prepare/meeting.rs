@@ -69,7 +69,7 @@ fn apply(call: &CallFacts, facts: &mut RigFacts) {
     facts.started = call.started.clone();
 }
 
-/// What shards have in common that only know their start.
+/// What shards have in common if nothing but their start is given.
 fn call_at(unix_ns: i64, data_seed: u64) -> CallFacts {
     let nonce = mix(unix_ns as u64 ^ mix(data_seed)) as u32;
     let start = Timestamp::from_nanosecond(unix_ns.into()).unwrap_or_default();

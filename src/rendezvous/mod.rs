@@ -56,7 +56,7 @@ struct Wait<'a> {
     stopped: &'a dyn Fn() -> bool,
 }
 
-/// The longest time between two looks at [`Wait::stopped`].
+/// The longest time between two checks of [`Wait::stopped`].
 const STEP: Duration = Duration::from_millis(50);
 
 impl<'a> Wait<'a> {
@@ -64,7 +64,7 @@ impl<'a> Wait<'a> {
         Wait { deadline: Instant::now() + timeout, timeout, stopped }
     }
 
-    /// The time to wait until the next look; an error after an interrupt, `None` after the deadline.
+    /// The time to wait until the next check; an error after an interrupt, `None` after the deadline.
     fn step(&self) -> Result<Option<Duration>, RendezvousError> {
         if (self.stopped)() {
             return Err(RendezvousError::Interrupted);

@@ -52,18 +52,18 @@ pub(crate) fn probe_notes(plan: &SearchPlan, probes: &[&Probe], width: usize) ->
 }
 
 /// The tables of searches that were reconstructed from stored runs, with a note if the runs do not decide a search.
-pub(crate) fn render_told(told: &[StoredSearch], width: usize) -> String {
-    let of_one = |told: &StoredSearch| {
-        let tables = render(&told.plan, &told.probes, &told.selections, width);
-        tables + &undecided(told, Language::En).map_or_else(String::new, |line| wrap("", &line, width.max(NARROWEST)))
+pub(crate) fn render_stored(stored: &[StoredSearch], width: usize) -> String {
+    let of_one = |stored: &StoredSearch| {
+        let tables = render(&stored.plan, &stored.probes, &stored.selections, width);
+        tables + &undecided(stored, Language::En).map_or_else(String::new, |line| wrap("", &line, width.max(NARROWEST)))
     };
-    told.iter().map(of_one).collect()
+    stored.iter().map(of_one).collect()
 }
 
 /// The note on a search that its runs do not decide.
-pub(crate) fn undecided(told: &StoredSearch, language: Language) -> Option<String> {
-    let next = told.next?;
-    let variable = told.plan.variable.name();
+pub(crate) fn undecided(stored: &StoredSearch, language: Language) -> Option<String> {
+    let next = stored.next?;
+    let variable = stored.plan.variable.name();
     Some(match language {
         Language::En => format!(
             "The search is not complete, the next load is {variable} {next}: it ended early, or some of its runs are \

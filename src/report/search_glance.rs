@@ -11,26 +11,27 @@ use crate::stats::Summary;
 
 /// The result of a search on a screen: the loads that were found first. `report::search::render` has the rest. `notice`
 /// says why the search ended early.
-pub fn render(runs: &[&Summary], told: &StoredSearch, notice: &str, width: usize, colours: bool) -> String {
+pub fn render(runs: &[&Summary], stored: &StoredSearch, notice: &str, width: usize, colours: bool) -> String {
     let width = width.max(NARROWEST);
-    let mut out = format!("\n{}:\n", title(&told.plan, Language::En));
+    let mut out = format!("\n{}:\n", title(&stored.plan, Language::En));
     out.push_str(notice);
-    for (sentence, selection) in search_sentences(runs, told).iter().zip(&told.selections) {
+    for (sentence, selection) in search_sentences(runs, stored).iter().zip(&stored.selections) {
         let (sign, colour) = match selection.value {
             Some(_) => ("✓ ", Colour::Green),
             None => ("✗ ", Colour::Red),
         };
-        let found = selection.value.map_or_else(String::new, |load| format!("{} {load}: ", told.plan.variable.name()));
+        let found =
+            selection.value.map_or_else(String::new, |load| format!("{} {load}: ", stored.plan.variable.name()));
         let sentence = sentence.en.trim_end_matches('.');
         let text = wrap(sign, &format!("{found}{sentence} ({}).", selection.reason.en()), width);
         out.push_str(&text.replacen(sign, &coloured(sign, colour, colours), 1));
     }
-    let probes = ordered(&told.probes);
+    let probes = ordered(&stored.probes);
     if probes.is_empty() {
         return out + "No load was measured to its end.\n";
     }
-    out.push_str(&wrap("In order: ", &path(&told.plan, &told.probes, Language::En), width));
+    out.push_str(&wrap("In order: ", &path(&stored.plan, &stored.probes, Language::En), width));
     out.push_str(&worst_findings(runs, width, colours));
-    out.push_str(&probe_tables(&told.plan, &probes, width));
-    out + &probe_notes(&told.plan, &probes, width)
+    out.push_str(&probe_tables(&stored.plan, &probes, width));
+    out + &probe_notes(&stored.plan, &probes, width)
 }

@@ -14,7 +14,7 @@ use crate::workload::Workload;
 
 /// The workers get the start so long before it: they wait more exactly than a thread that sleeps.
 const LEAD_NS: u64 = 5_000_000;
-/// The longest sleep between two looks at the stop flag.
+/// The longest sleep between two checks of the stop flag.
 const STEP: Duration = Duration::from_millis(20);
 
 /// The gate in front of a run. It is open unless this process is a shard.

@@ -270,8 +270,8 @@ fn wide(figure: Figure, ends: (&Series, &Series), bounds: &[Bound], from_due: bo
     let judged: &[u32] = if from_due { &[500, 990] } else { &[500] };
     let rows = judged.iter().filter_map(|at| LEVELS.iter().position(|level| level.per_mille == *at));
     let is_wide = |by: f64, value: f64| value > 0.0 && by > WIDE_S.max(WIDE_SHARE * value);
-    let told = rows.filter_map(reach).find(|(_, value, by, few)| !few && is_wide(*by, *value));
-    let (level, value, by, _) = told?;
+    let widest = rows.filter_map(reach).find(|(_, value, by, few)| !few && is_wide(*by, *value));
+    let (level, value, by, _) = widest?;
     let void = from_due && level == "50%" && by > VOID_S.max(VOID_SHARE * value);
     Some(Finding::OwnError {
         severity: if void { Severity::Void } else { Severity::Caution },

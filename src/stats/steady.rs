@@ -158,12 +158,12 @@ mod tests {
 
     #[test]
     fn steady_run_has_no_finding() {
-        let told = (0..200).filter(|&seed| {
+        let found = (0..200).filter(|&seed| {
             let samples = noise(600, seed, |_| 1.0);
             let cut = warm_up_end(&samples).unwrap_or(0);
             warm_up(Figure::Ttft, &samples).is_some() || drift(&RunFacts::default(), &samples[cut..]).is_some()
         });
-        assert_eq!(told.count(), 0);
+        assert_eq!(found.count(), 0);
     }
 
     #[test]

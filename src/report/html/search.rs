@@ -37,49 +37,53 @@ pub fn stored(runs: &[Run]) -> Vec<StoredSearch> {
 
 /// The sections of these searches.
 pub fn sections(searches: &[StoredSearch], contents: &mut Contents) -> String {
-    let each = |(index, told): (usize, &StoredSearch)| {
-        let heading = Words::each(|language| title(&told.plan, language));
-        contents.heading("h2", &format!("search-{}", index + 1), heading) + &section(told)
+    let each = |(index, stored): (usize, &StoredSearch)| {
+        let heading = Words::each(|language| title(&stored.plan, language));
+        contents.heading("h2", &format!("search-{}", index + 1), heading) + &section(stored)
     };
     searches.iter().enumerate().map(each).collect()
 }
 
-fn section(told: &StoredSearch) -> String {
-    let probes = ordered(&told.probes);
+fn section(stored: &StoredSearch) -> String {
+    let probes = ordered(&stored.probes);
     let tables = both(|language| {
-        let mut out = selections(told, language);
-        if let Some(line) = undecided(told, language) {
+        let mut out = selections(stored, language);
+        if let Some(line) = undecided(stored, language) {
             let _ = write!(out, "<p class=\"note\">{}</p>", escape(&line));
         }
         if probes.is_empty() {
             return out;
         }
-        let _ =
-            write!(out, "<h3>{}</h3>{}", language.pick("Loads that were tried", "已测负载"), path_line(told, language));
-        out.push_str(&probe_table(told, &probes, language));
+        let _ = write!(
+            out,
+            "<h3>{}</h3>{}",
+            language.pick("Loads that were tried", "已测负载"),
+            path_line(stored, language)
+        );
+        out.push_str(&probe_table(stored, &probes, language));
         if probes.iter().any(|probe| probe.observed.iter().any(|observed| observed.few)) {
             out.push_str(&few_note(language));
         }
         if has_infinite(&probes) {
             let _ = write!(out, "<p class=\"note\">{}</p>", infinite_note(language));
         }
-        let troubles: Vec<String> = probes.iter().flat_map(|probe| troubles(&told.plan, probe, language)).collect();
+        let troubles: Vec<String> = probes.iter().flat_map(|probe| troubles(&stored.plan, probe, language)).collect();
         if !troubles.is_empty() {
             out.push_str(&list(&troubles));
         }
         out
     });
-    if probes.is_empty() { tables } else { tables + &charts(&curves(told, &probes)) }
+    if probes.is_empty() { tables } else { tables + &charts(&curves(stored, &probes)) }
 }
 
 /// The loads in the order in which they were tried.
-fn path_line(told: &StoredSearch, language: Language) -> String {
+fn path_line(stored: &StoredSearch, language: Language) -> String {
     let name = language.pick("In order: ", "依次：");
-    format!("<p class=\"path\">{name}{}</p>", path(&told.plan, &told.probes, language))
+    format!("<p class=\"path\">{name}{}</p>", path(&stored.plan, &stored.probes, language))
 }
 
 /// What was found for each aim.
-fn selections(told: &StoredSearch, language: Language) -> String {
+fn selections(stored: &StoredSearch, language: Language) -> String {
     let row = |(aim, selection): (&Aim, &Selection)| {
         let value = selection.value.map_or_else(|| language.pick("none", "无").to_string(), |value| value.to_string());
         let reason = match language {
@@ -89,11 +93,11 @@ fn selections(told: &StoredSearch, language: Language) -> String {
         let cells = [aim_text(aim, language), value, reason].map(|cell| format!("<td>{}</td>", escape(&cell)));
         format!("<tr>{}</tr>", cells.concat())
     };
-    let rows: String = told.plan.aims.iter().zip(&told.selections).map(row).collect();
+    let rows: String = stored.plan.aims.iter().zip(&stored.selections).map(row).collect();
     format!(
         "<div class=\"scroll\"><table class=\"words\"><tr><th>{}</th><th>{}</th><th>{}</th></tr>{rows}</table></div>",
         language.pick("Criteria", "条件"),
-        told.plan.variable.name(),
+        stored.plan.variable.name(),
         language.pick("Reason", "原因"),
     )
 }
@@ -106,8 +110,8 @@ fn aim_text(aim: &Aim, language: Language) -> String {
 }
 
 /// A row for each load: green if every condition holds, red if none does.
-fn probe_table(told: &StoredSearch, probes: &[&Probe], language: Language) -> String {
-    let columns = columns(&told.plan, probes, language);
+fn probe_table(stored: &StoredSearch, probes: &[&Probe], language: Language) -> String {
+    let columns = columns(&stored.plan, probes, language);
     let head: Vec<String> = columns.iter().map(|column| column.head.clone()).collect();
     let row = |(index, probe): (usize, &&Probe)| {
         let class = match probe.verdicts.iter().filter(|judged| judged.holds).count() {
@@ -130,22 +134,22 @@ fn troubles(plan: &SearchPlan, probe: &Probe, language: Language) -> Vec<String>
 }
 
 /// A chart for each figure of the search.
-fn curves(told: &StoredSearch, probes: &[&Probe]) -> Vec<Chart> {
+fn curves(stored: &StoredSearch, probes: &[&Probe]) -> Vec<Chart> {
     let names = probes.first().into_iter().flat_map(|probe| &probe.observed).map(|observed| &observed.name);
-    names.filter_map(|name| Some(curve(told, probes, name, figure_of(&told.plan, name)?))).collect()
+    names.filter_map(|name| Some(curve(stored, probes, name, figure_of(&stored.plan, name)?))).collect()
 }
 
 /// A figure over the loads, with the selected loads and the bounds. The loads are numbered in the order of the search.
-fn curve(told: &StoredSearch, probes: &[&Probe], name: &str, figure: Figure) -> Chart {
+fn curve(stored: &StoredSearch, probes: &[&Probe], name: &str, figure: Figure) -> Chart {
     let mean = |probe: &Probe| {
         probe.observed.iter().find(|observed| observed.name == name)?.mean.filter(|mean| mean.is_finite())
     };
-    let bounds = bounds(&told.plan, name);
+    let bounds = bounds(&stored.plan, name);
     let values: Vec<f64> = probes.iter().filter_map(|probe| mean(probe)).chain(bounds.iter().map(|b| b.1)).collect();
     let most = values.iter().copied().fold(0.0, f64::max);
     let (unit, factor) = if matches!(figure, Figure::Of(..)) { unit(most) } else { (figure.unit(), 1.0) };
-    let mut lines = vec![ChartLine::new(name, probes.iter().map(|probe| point(told, probe, name, factor)).collect())];
-    let selected: Vec<(f64, Option<f64>)> = selected_for(told, name)
+    let mut lines = vec![ChartLine::new(name, probes.iter().map(|probe| point(stored, probe, name, factor)).collect())];
+    let selected: Vec<(f64, Option<f64>)> = selected_for(stored, name)
         .filter_map(|load| Some((load, Some(mean(probes.iter().find(|probe| probe.value == load)?)? * factor))))
         .collect();
     if !selected.is_empty() {
@@ -164,18 +168,18 @@ fn curve(told: &StoredSearch, probes: &[&Probe], name: &str, figure: Figure) -> 
         levels: bounds.into_iter().map(level).collect(),
         shows_all_levels: true,
         note,
-        ..Chart::new(title, AxisText::new(told.plan.variable.name(), ""), AxisText::unit(unit))
+        ..Chart::new(title, AxisText::new(stored.plan.variable.name(), ""), AxisText::unit(unit))
     }
 }
 
 /// The mean of a figure at a load, with the range of its runs and the step of the search as label.
-fn point(told: &StoredSearch, probe: &Probe, name: &str, factor: f64) -> Point {
+fn point(stored: &StoredSearch, probe: &Probe, name: &str, factor: f64) -> Point {
     let observed = probe.observed.iter().find(|observed| observed.name == name);
     let mean = observed.and_then(|observed| observed.mean).map(|mean| mean * factor);
     let values = || observed.into_iter().flat_map(|observed| observed.values.iter().flatten().copied());
     let range = values().reduce(f64::min).zip(values().reduce(f64::max));
     let bar = range.filter(|(low, high)| low < high && high.is_finite());
-    let step = told.probes.iter().position(|other| other.value == probe.value);
+    let step = stored.probes.iter().position(|other| other.value == probe.value);
     Point {
         bar: bar.map(|(low, high)| (low * factor, high * factor)),
         label: step.map(|step| (step + 1).to_string()),
@@ -193,8 +197,8 @@ fn bounds(plan: &SearchPlan, name: &str) -> Vec<(String, f64)> {
 }
 
 /// The loads that were selected for aims with this figure.
-fn selected_for<'a>(told: &'a StoredSearch, name: &'a str) -> impl Iterator<Item = f64> + 'a {
-    let pairs = told.plan.aims.iter().zip(&told.selections);
+fn selected_for<'a>(stored: &'a StoredSearch, name: &'a str) -> impl Iterator<Item = f64> + 'a {
+    let pairs = stored.plan.aims.iter().zip(&stored.selections);
     let of_figure = pairs.filter(move |(aim, _)| figures(aim).iter().any(|(other, _)| other == name));
     of_figure.filter_map(|(_, selection)| selection.value)
 }

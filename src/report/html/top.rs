@@ -56,7 +56,7 @@ pub fn sections(runs: &[&Run], searches: &[StoredSearch], contents: &mut Content
 /// objectives; without objectives the load with the most requests per second.
 fn sentences(runs: &[&Summary], searches: &[StoredSearch]) -> Vec<Words> {
     if !searches.is_empty() {
-        return searches.iter().flat_map(|told| search_sentences(runs, told)).collect();
+        return searches.iter().flat_map(|stored| search_sentences(runs, stored)).collect();
     }
     let groups = repeats::groups(runs);
     let sound: Vec<&Vec<&Summary>> =
@@ -102,7 +102,7 @@ fn fastest(groups: &[Vec<&Summary>], runs: &[&Summary]) -> Option<Words> {
 }
 
 /// A sentence for each selection of a search.
-pub fn search_sentences(runs: &[&Summary], told: &StoredSearch) -> Vec<Words> {
+pub fn search_sentences(runs: &[&Summary], stored: &StoredSearch) -> Vec<Words> {
     let of_aim = |(aim, selection): (&Aim, &crate::search::Selection)| {
         let criteria = match aim {
             Aim::Hold(criteria) => joined(criteria.iter().map(criterion_words)),
@@ -116,19 +116,20 @@ pub fn search_sentences(runs: &[&Summary], told: &StoredSearch) -> Vec<Words> {
             );
         };
         let is_selected = |run: &&&Summary| {
-            run.facts.search.as_ref() == Some(&told.plan) && run.facts.searched_load(told.plan.variable) == Some(load)
+            run.facts.search.as_ref() == Some(&stored.plan)
+                && run.facts.searched_load(stored.plan.variable) == Some(load)
         };
         let group: Vec<&Summary> = runs.iter().filter(is_selected).copied().collect();
         match group.is_empty() {
             // Its runs are not among these.
             true => Words::new(
-                format!("{} {load} has {}.", told.plan.variable.name(), criteria.en),
-                format!("{} {load} 满足：{}。", told.plan.variable.name(), criteria.zh),
+                format!("{} {load} has {}.", stored.plan.variable.name(), criteria.en),
+                format!("{} {load} 满足：{}。", stored.plan.variable.name(), criteria.zh),
             ),
             false => of_load(&group, &criteria),
         }
     };
-    told.plan.aims.iter().zip(&told.selections).map(of_aim).collect()
+    stored.plan.aims.iter().zip(&stored.selections).map(of_aim).collect()
 }
 
 /// `8 users at p99 TTFT below 400 ms: 12.3 req/s, 493 tok/s.` Without criteria the p99 follows.
