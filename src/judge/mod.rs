@@ -115,13 +115,14 @@ pub fn judge(judging: &Judging, scenario: &'static Scenario, stop: &AtomicU8) ->
     let words = client::fill_in(&judging.command, &client::Values::new(judging, &mock, &config.model));
     let client = client::run(&words, folder.path(), &cores, &mock, scenario.freeze, judging.timeout, stop)?;
     mock.stop().map_err(|error| format!("the mock failed: {error}"))?;
-    let truths = mock.truth();
-    let observed = observed::observe(&truths, &judging.asked);
-    let truth = figures::of_successes(&truths);
+    let all = mock.truth();
+    let truths = observed::without_test(&all, &judging.asked);
+    let observed = observed::observe(truths, &judging.asked);
+    let truth = figures::of_successes(truths);
     let read = |format| claims::read(format, judging.result.as_deref(), folder.path(), &client);
     let claims = judging.read.map(read);
     let server = ServerError::new(&mock.stats());
-    let facts = checks::Facts { judging, client: &client, observed: &observed, truths: &truths, server };
+    let facts = checks::Facts { judging, client: &client, observed: &observed, truths, server };
     let checks = checks::evaluate(&facts, claims.as_ref());
     Ok(Judgement {
         scenario: scenario.name,

@@ -50,6 +50,18 @@ pub struct Observed {
     pub given_up: u64,
 }
 
+/// The records without a connection test: a request beyond those asked for that had ended when the next one began.
+pub fn without_test<'a>(truths: &'a [Truth], asked: &Asked) -> &'a [Truth] {
+    match (truths, asked.number) {
+        ([test, rest @ ..], Some(number))
+            if rest.len() as u64 == number && rest.first().is_some_and(|next| end(test) < next.received_first) =>
+        {
+            rest
+        }
+        _ => truths,
+    }
+}
+
 /// Evaluates the records, which are in order of arrival.
 pub fn observe(truths: &[Truth], asked: &Asked) -> Observed {
     let count = truths.len() as f64;
