@@ -273,7 +273,7 @@ fn off_a_terminal_it_is_refused() {
 }
 
 #[test]
-fn off_a_terminal_each_run_begins_with_a_line_that_says_what_it_is() {
+fn off_a_terminal_each_run_begins_with_a_line_about_its_load() {
     let folder = tempfile::tempdir().unwrap();
     let load =
         ["--url", "mock:?ttft=5ms&itl=1ms&tokens=5", "--number", "6", "--parallel", "1", "2", "--warmup-num", "2"];

@@ -186,7 +186,7 @@ fn a_server_that_loads_its_model_is_waited_for_and_other_statuses_are_not() {
 }
 
 #[test]
-fn a_refused_call_says_what_to_do() {
+fn a_refused_call_is_explained_with_its_remedy() {
     let model = &["--model", "m"][..];
     let key = &["--api-key", "k"][..];
     let typo = "/v1/chat/completion";

@@ -7,7 +7,6 @@ use super::search::judged_text;
 use crate::search::Selection;
 use crate::stats::Summary;
 use crate::stats::slo::Judged;
-use crate::visible::{controls_display, push_escaped};
 
 /// The test cases of one call.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -144,21 +143,11 @@ fn push_case(out: &mut String, case: &Case) {
     }
 }
 
-/// Text as the value of an attribute. Characters that XML 1.0 does not allow, even as references, are shown as escapes.
+/// Text as the value of an attribute. XML has the escapes of HTML; line ends and tabs become references, so that parsers
+/// keep them. Characters that XML 1.0 does not allow, even as references, are shown as escapes.
 fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\n' | '\t' => out.push_str(&format!("&#{};", u32::from(c))),
-            c if controls_display(c) || matches!(c, '\u{fffe}' | '\u{ffff}') => push_escaped(&mut out, c),
-            c => out.push(c),
-        }
-    }
-    out
+    let html = super::html::escape(text).replace('\n', "&#10;").replace('\t', "&#9;");
+    html.replace('\u{fffe}', r"\u{fffe}").replace('\u{ffff}', r"\u{ffff}")
 }
 
 #[cfg(test)]

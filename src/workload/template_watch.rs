@@ -2,7 +2,7 @@
 //!
 //! While a template is rendered, its instructions and its output are limited, but not the values that it computes: a text
 //! that is doubled again and again takes all memory within a few hundred instructions. Such a rendering cannot be ended
-//! from within, only with its process, so whoever waits for it checks with [`find_excess`] and gives up.
+//! from within, only with its process: code that waits for it calls [`find_excess`] and returns an error.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -55,11 +55,11 @@ fn loopback_has_no_network() {
 }
 
 #[test]
-fn delay_and_loss_of_the_network_are_told_from_the_server() {
+fn delay_and_loss_are_attributed_to_the_network() {
     if std::env::var_os(INSIDE).is_some() {
         return inside_the_namespace();
     }
-    let name = "network::delay_and_loss_of_the_network_are_told_from_the_server";
+    let name = "network::delay_and_loss_are_attributed_to_the_network";
     let available =
         Command::new("unshare").args(["-n", "sh", "-c", "ip link show lo && test -c /dev/net/tun"]).output();
     if !available.as_ref().is_ok_and(|output| output.status.success()) {

@@ -1,5 +1,4 @@
-//! The programs that a file makes a call start. They are named before they start, because whoever runs a file may not
-//! have written it.
+//! The programs that a file makes a call start. They are named before they start: the user may not have written the file.
 
 use super::{Place, Setting};
 use crate::plan::LocalKind;

@@ -44,7 +44,7 @@ struct Mark {
 #[derive(Clone, Debug, Default)]
 pub(super) struct History {
     pub progress: PhaseProgress,
-    /// Tokens per second: of the output, or of the input where there is no output.
+    /// Output tokens per second; input tokens per second for embeddings and rankings.
     pub tokens_per_s: Series,
     pub in_flight: Series,
     /// Nanoseconds, p50 and p99.
