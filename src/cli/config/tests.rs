@@ -261,15 +261,11 @@ proptest! {
             }
         };
         let again = calls_of("--config FILE", &printed, &[]).unwrap_or_else(|error| panic!("{error}\n{printed}"));
-        // The secrets that were replaced, as their variables would have them.
+        // Each secret that was replaced, as its variable would have it: the value of the flag in the variable's name.
         let variable = |name: &str| {
-            let spec = &first[0].spec;
-            match name {
-                "RINGMARK_SECRET_API_KEY" => spec.target.api_key.clone(),
-                "RINGMARK_SECRET_WANDB_API_KEY" => spec.output.wandb_api_key.clone(),
-                "RINGMARK_SECRET_SWANLAB_API_KEY" => spec.output.swanlab_api_key.clone(),
-                _ => None,
-            }
+            let flag = name.strip_prefix("RINGMARK_SECRET_")?.to_lowercase().replace('_', "-");
+            let prefix = format!("--{flag}=");
+            arguments.iter().find_map(|argument| argument.strip_prefix(&prefix)).map(str::to_string)
         };
         let resolved = crate::prepare::secret_values::resolve(&again[0].spec, &variable);
         match resolved {
