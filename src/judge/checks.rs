@@ -172,7 +172,7 @@ fn bodies(facts: &Facts<'_>) -> Option<Check> {
 
 fn busy(facts: &Facts<'_>) -> Option<Check> {
     let client = facts.client;
-    let steady = client.steady_cpu_per_event_us.map_or(String::new(), |us| format!(", {us:.1} us for each event"));
+    let steady = client.steady_cpu_per_event_us.map_or(String::new(), |us| format!(", {us:.1} µs for each event"));
     let text = format!(
         "{:.2} s of CPU time{steady}; its busiest thread used {:.0} % of a core; {} threads, {:.1} MiB",
         client.cpu_s,

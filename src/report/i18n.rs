@@ -148,12 +148,11 @@ labels! {
     SuccessRate: "Success rate (%)", "成功率 (%)";
 
     // The client's figures compared with the server's.
-    Seconds: "Seconds", "指标 (s)";
     Mean: "Mean", "平均";
     Verdict: "Verdict", "结论";
     QueueServer: "Queue server", "排队（服务端）";
     PartsOfTtft: "Parts of the mean TTFT", "平均 TTFT 的构成";
-    Time: "Time", "时间";
+    TimeMs: "Time (ms)", "时间 (ms)";
     TtftFromDue: "TTFT from due", "TTFT（自计划时刻起）";
     Connecting: "Connecting", "建连";
     SendLagPart: "Send lag", "发送滞后";

@@ -1,7 +1,7 @@
 //! The rows and columns of the tables, under the names that the JSON files use as well.
 
 use super::i18n::{Label, Statistic};
-use super::table::{digits, mark, number, optional};
+use super::table::{digits, number, optional};
 use crate::finding::Figure;
 use crate::record::facts::Mode;
 use crate::stats::Summary;
@@ -308,11 +308,6 @@ impl StatisticValue {
             value: quantile.map(|quantile| quantile.value),
             few: quantile.is_some_and(|quantile| quantile.few),
         }
-    }
-
-    /// The value with its mark; "-" if it is unknown.
-    pub fn text(&self) -> String {
-        self.value.map_or_else(|| "-".to_string(), |value| number(value) + mark(self.few))
     }
 }
 

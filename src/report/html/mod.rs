@@ -4,6 +4,7 @@ mod axis;
 mod bounds;
 mod chart;
 mod command;
+mod compared_plots;
 mod elements;
 mod escape;
 mod gap_quantiles;
@@ -23,13 +24,14 @@ mod words;
 
 use std::path::PathBuf;
 
-pub use elements::table as numbers_table;
+pub use compared_plots::{ComparedSide, load_charts, percentile_charts};
+pub use elements::{charts, table as numbers_table};
 pub use escape::escape;
-pub use run::Run;
+pub use run::{Run, Stored};
+pub use setup::rows as setup_rows;
 pub use top::search_sentences;
-pub use words::{Words, both};
+pub use words::{Contents, Words, both};
 
-use self::words::Contents;
 use super::language::Language;
 use super::{advice, repeats};
 use crate::stats::Summary;
