@@ -133,7 +133,7 @@ fn rate(facts: &Facts<'_>) -> Option<Check> {
     // than those of a Poisson process are the client's fault.
     let variation = facts.observed.gap_variation.map_or(1.0, |variation| variation.min(1.0));
     let spread = 3.0 * variation / (facts.observed.requests.max(2) as f64 - 1.0).sqrt();
-    let pass = (offered / asked - 1.0).abs() <= RATE_TOLERANCE + spread;
+    let pass = (asked / offered - 1.0).abs() <= RATE_TOLERANCE + spread;
     let variation = facts.observed.gap_variation.map_or(String::new(), |variation| {
         format!("; the gaps' coefficient of variation is {variation:.2} (constant 0, Poisson 1)")
     });
