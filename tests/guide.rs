@@ -213,7 +213,7 @@ macro_rules! topics {
 }
 
 topics! {
-    start questions capacity compare ci report findings metrics glossary load database files lab containers custom python
+    start questions capacity compare ci report findings metrics glossary load database files lab judge containers custom python
     migration evalscope vllm sglang lmdeploy aiperf guidellm
 }
 

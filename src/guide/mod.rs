@@ -49,6 +49,7 @@ topics! {
     "database": "the database of a run: columns, SQL, token arrivals",
     "files": "the files of a call, their formats, and exit statuses",
     "lab": "set up a machine for exact measurements",
+    "judge": "judge any client against a server that records the truth",
     "containers": "containers: io_uring, seccomp, CPU quotas",
     "custom": "your own datasets, APIs and servers",
     "python": "run measurements from Python and notebooks",
