@@ -213,7 +213,7 @@ macro_rules! topics {
 }
 
 topics! {
-    start questions capacity compare ci report method findings metrics glossary load machines flags database files lab
+    start questions capacity compare ci report method findings metrics glossary load flags database files lab
     containers custom python migration evalscope vllm sglang lmdeploy aiperf guidellm
 }
 

@@ -47,7 +47,6 @@ topics! {
     "metrics": "every figure with its formula",
     "glossary": "terms, in English and Chinese",
     "load": "closed and open loops, schedules, warm-up, traces, conversations",
-    "machines": "one load from several processes or machines: shards and merging",
     "flags": "the flags by purpose",
     "database": "the database of a run: columns, SQL, token arrivals",
     "files": "the files of a call, their formats, and exit statuses",

@@ -62,7 +62,7 @@ first=$url
 start_server ttft=5ms itl=1.5ms tokens=8
 second=$url
 
-example "0 1 3" "$here/capacity.sh" "$first" 4
+RINGMARK_FLAG_SLA_NUM_RUNS=1 DURATION=1 example "0 1 3" "$here/capacity.sh" "$first" 4
 made capacity/in_flight/sla_summary.json capacity/rate/sla_summary.json
 
 example "0 1 3" "$here/ci_gate.sh" "$first" baseline

@@ -12,8 +12,9 @@ import sys
 
 queries, database = sys.argv[1:]
 connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
-for query in open(queries).read().split(";"):
-    if "SELECT" not in query:
+code = "".join(line for line in open(queries) if not line.startswith("--"))
+for query in code.split(";"):
+    if not query.strip():
         continue
     rows = connection.execute(query)
     print("\t".join(column[0] for column in rows.description))

@@ -14,7 +14,6 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
 export CARGO_TERM_COLOR=never
-cyclonedx_version=0.5.7
 folder=${1:-target/artefacts}
 arch=$(uname -m)
 target=$arch-unknown-linux-musl
@@ -44,14 +43,11 @@ check_tools() {
     python3 -c 'import ensurepip, venv' || fail "python3 cannot make virtual environments: install python3-venv"
 }
 
-# Tools that take long to build are kept beside the build.
+# What is installed is kept beside the build.
 install_tools() {
     if ! "$parts/python/bin/maturin" --version >/dev/null 2>&1; then
         python3 -m venv "$parts/python"
         "$parts/python/bin/python" -m pip install --quiet --disable-pip-version-check 'maturin>=1.7,<2' 'wheel>=0.45'
-    fi
-    if ! "$parts/cyclonedx/bin/cargo-cyclonedx" cyclonedx --version 2>/dev/null | grep -q "$cyclonedx_version"; then
-        cargo install cargo-cyclonedx --version "$cyclonedx_version" --locked --debug --root "$parts/cyclonedx"
     fi
 }
 
@@ -139,20 +135,15 @@ make_image() {
         echo "buildah is missing: no image is made"
         return
     fi
-    mkdir "$stage/image"
-    cp "$stage/ringmark" "$stage/image"
+    tools/cluster/image.sh --folder "$stage/image" "$stage/ringmark"
     local image=localhost/ringmark:$version
-    buildah build --isolation chroot --timestamp "$SOURCE_DATE_EPOCH" --file "$containerfile" --tag "$image" "$stage/image"
+    buildah build --isolation chroot --timestamp "$SOURCE_DATE_EPOCH" --file "$stage/image/Containerfile" --tag "$image" "$stage/image"
     buildah push "$image" "docker-archive:$stage/image.tar:ringmark:$version"
     gzip -9nc "$stage/image.tar" >"$folder/ringmark-$version-$arch-image.tar.gz"
 }
 
-# What the program is made of: every crate with its version, licence and checksum.
 make_parts_list() {
-    local name=ringmark-$version-$target
-    "$parts/cyclonedx/bin/cargo-cyclonedx" cyclonedx --format json --spec-version 1.5 --target "$target" --no-build-deps \
-        --override-filename "$name.cdx"
-    mv "$name.cdx.json" "$folder"
+    python3 "$here/parts.py" "$target" >"$folder/ringmark-$version-$target.cdx.json"
 }
 
 make_checksums() {
@@ -167,7 +158,6 @@ version=$(metadata "['packages'][0]['version']")
 homepage=$(metadata "['packages'][0]['repository']")
 build=$(metadata "['target_directory']")
 parts=$build/release-parts
-containerfile=$here/Containerfile
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
