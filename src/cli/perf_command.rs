@@ -171,8 +171,12 @@ pub(crate) fn run(
         true => Ok(()),
         false => write_exports(&exports, &measured.runs, &screen),
     };
+    // Shards share the folder of their call, to which the first one links.
+    let is_first = shard.as_ref().is_none_or(|shard| shard.share.is_first());
+    let of_call = root.parent().filter(|_| shard.is_some() && !spec.output.no_timestamp);
     if !measured.runs.is_empty()
-        && let Err(error) = results::link_latest(&spec.output, &root)
+        && is_first
+        && let Err(error) = results::link_latest(&spec.output, of_call.unwrap_or(&root))
     {
         log.warning(&error);
     }

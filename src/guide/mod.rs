@@ -50,6 +50,7 @@ topics! {
     "files": "the files of a call, their formats, and exit statuses",
     "lab": "set up a machine for exact measurements",
     "containers": "containers: io_uring, seccomp, CPU quotas",
+    "shards": "more than one machine: Slurm, MPI, Kubernetes, Ray",
     "custom": "your own datasets, APIs and servers",
     "python": "run measurements from Python and notebooks",
     "migration": "coming from another tool: how the figures differ",
