@@ -258,11 +258,11 @@ fn run_sweep(
         }
         let summary = &finished.summary;
         if screen.verbose {
-            screen.print(&|width| tables::render(summary, width));
+            screen.print(&|width| tables::render_stored(summary, Some(&finished.database), width));
         } else if count == 1 {
             screen.print(&|width| tables::brief(summary, width, screen.output.has_colours()));
         }
-        append(&tables::render(summary, FILE_WIDTH), &root)
+        append(&tables::render_stored(summary, Some(&finished.database), FILE_WIDTH), &root)
     };
     let mut result = sweep::run_all(plans, context, &mut ended);
     let shown = show_sweep(spec, &result, screen, &root);

@@ -89,7 +89,7 @@ pub(crate) fn show(args: &ReportArgs) -> Result<u8, EarlyExit> {
         if let Some(shard) = &run.run.facts.shard {
             output.print(&format!("Shard {} of a load: 'ringmark merge' combines all its shards.\n", shard.share));
         }
-        output.print(&screen::render(&run.summary, width));
+        output.print(&screen::render_stored(&run.summary, Some(file), width));
     }
     let summaries: Vec<&Summary> = runs.iter().map(|run| &run.summary).collect();
     if summaries.len() > 1 {

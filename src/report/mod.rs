@@ -19,6 +19,7 @@ pub mod load_name;
 pub mod load_shape;
 pub mod measurement_error;
 pub mod merge;
+mod objective;
 pub mod overview;
 pub mod repeats;
 pub mod screen;

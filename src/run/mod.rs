@@ -277,7 +277,8 @@ fn parse_responses(plan: &Plan, database: &Path, context: &RunContext<'_>) -> Re
     let Dialect::Program(program) = plan.dialect else { return Ok(()) };
     let steps = Arc::new(StepProgress::default());
     let display = (context.show_steps)(steps.clone());
-    let parsed = with_killable_programs(&context.stop, || parse_with_program(database, program, plan.save, &steps))?;
+    let parse = || parse_with_program(database, program, &plan.workload, plan.save, &steps);
+    let parsed = with_killable_programs(&context.stop, parse)?;
     drop(display);
     if let Err(caution) = parsed {
         context.log.warning(&caution.en());
@@ -611,7 +612,9 @@ fn clock_pair() -> ClockPair {
 
 /// Writes the JSON files of a run: each of them, even if another one cannot be written.
 pub(crate) fn write_results(plan: &Plan, summary: &Summary) -> Result<(), RunError> {
-    let written = write_file(plan, "benchmark_summary.json", &format!("{:#}\n", report::json::summary(summary)));
+    let mut figures = report::json::summary(summary);
+    figures[report::screen::DATABASE_PATH] = plan.report.folder.join(DATABASE).display().to_string().into();
+    let written = write_file(plan, "benchmark_summary.json", &format!("{figures:#}\n"));
     let percentiles =
         write_file(plan, "benchmark_percentile.json", &format!("{:#}\n", report::json::percentiles(summary)));
     let speed = match summary.speed.is_empty() {

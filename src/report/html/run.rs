@@ -26,6 +26,13 @@ pub struct Run {
     pub(super) shards: Option<ShardTable>,
 }
 
+/// What is stored of a run, and its figures.
+#[derive(Clone, Copy, Debug)]
+pub struct Stored<'a> {
+    pub run: &'a StoredRun,
+    pub summary: &'a Summary,
+}
+
 impl Run {
     /// Reads a database.
     pub fn read(path: &Path) -> Result<Run, StoreError> {
