@@ -463,6 +463,36 @@ fn a_gate_fails_only_for_significant_changes_beyond_its_limits() {
     }
 }
 
+/// Builds that are measured in turn: each run is a call of its own.
+#[test]
+fn the_runs_in_a_folder_are_one_side_if_they_are_pooled() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    for (build, slower_ms) in [("old", 0), ("new", 10)] {
+        for round in 0..5 {
+            let run = place(build).join(format!("{round}"));
+            repeats(&run, &format!("{build}{round}"), &[slower_ms + round], 0);
+        }
+    }
+    let compare = |flags: &[&str]| {
+        let output = ringmark(folder.path(), flags);
+        (output.status.code().unwrap(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let (status, text) = compare(&["old", "new", "--fail-on", "p50_ttft:+5%"]);
+    assert!(status == 2 && text.contains("measure both with --repeat 5"), "{text}");
+    let (status, text) = compare(&["old", "new", "--pool", "--fail-on", "p50_ttft:+5%"]);
+    assert!(status == 1 && text.contains("Gate (--fail-on): FAILED"), "{text}");
+    assert!(text.contains("Concurrency 1, 5 runs, ") && text.matches("against").count() == 1, "{text}");
+    let (status, text) = compare(&["old", "--pool"]);
+    assert!(status == 2 && text.contains("--pool compares folders"), "{text}");
+    // A run of another workload is not a repetition.
+    let arguments = r#"{"max_tokens":9}"#;
+    std::fs::create_dir_all(place("new/5")).unwrap();
+    make(&place("new/5/benchmark_data.db"), Made { facts: load("x", 1, 600), arguments, ..Made::default() });
+    let (status, text) = compare(&["old", "new", "--pool"]);
+    assert!(status == 2 && text.contains("different workloads (max_tokens"), "{text}");
+}
+
 #[test]
 fn a_comparison_is_written_as_json_and_markdown() {
     let folder = tempfile::tempdir().unwrap();

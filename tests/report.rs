@@ -465,7 +465,7 @@ fn shards_are_read_as_one_run() {
     assert!(!s.is_void(), "{:?}", s.findings);
     assert!(
         html::page(
-            &[html::Run::read_shards(&paths, shards::measured(&paths, &[]).unwrap()).unwrap()],
+            &[html::Run::from_measured(shards::measured(&paths, &[]).unwrap()).unwrap()],
             ringmark::spec::Language::En
         )
         .contains("200")

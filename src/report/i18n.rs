@@ -55,6 +55,7 @@ labels! {
     PackagesPerRequest: "Average package per request", "平均每请求数据包数";
     PackageLatency: "Average package latency (s)", "平均每数据包时延 (s)";
     TokensPerEvent: "Average tokens per output event", "平均每输出事件 token 数";
+    ExpectedRequests: "Expected number of requests", "计划请求数";
     FirstTokenMin: "First token latency min (s)", "首 token 时延最小值 (s)";
     FirstTokenMax: "First token latency max (s)", "首 token 时延最大值 (s)";
     FirstTokenAverage: "First token latency ave (s)", "首 token 时延平均值 (s)";

@@ -1,5 +1,7 @@
 //! A run's tables as text for a screen of a given width.
 
+use std::path::Path;
+
 use super::findings::entries;
 use super::i18n::{Label, Statistic, time_name};
 use super::language::Language;
@@ -15,16 +17,26 @@ use crate::stats::slo::Judged;
 use crate::stats::speed::SpeedRow;
 use crate::visible::visible;
 
+/// The name of a run's database in the summary, as in evalscope 0.7.
+pub(crate) const DATABASE_PATH: &str = "Result DB path";
+
 /// Lines are at least this long, even on narrower screens.
 const NARROWEST: usize = 60;
 
 /// Everything about a run: void findings, summary, failures, percentiles, the client's own figures, findings.
 pub fn render(s: &Summary, width: usize) -> String {
+    render_stored(s, None, width)
+}
+
+/// The same of a run in this database, which the summary names.
+pub fn render_stored(s: &Summary, database: Option<&Path>, width: usize) -> String {
     let width = width.max(NARROWEST);
     let mut out = String::new();
     out.push_str(&findings(s, width, "VOID: do not use these figures.", |severity| severity == Severity::Void));
     out.push_str("Benchmarking summary:\n");
-    out.push_str(&summary_table(s, |_| true).render());
+    let mut summary = summary_table(s, |_| true);
+    summary.rows.extend(database.map(|path| vec![DATABASE_PATH.to_string(), path.display().to_string()]));
+    out.push_str(&summary.render());
     out.push_str(&slo(s, width));
     out.push_str(&speed(s));
     out.push_str(&failures(s, width));

@@ -15,6 +15,7 @@ use crate::report::findings::{Entry, entries};
 use crate::report::i18n::{Label, failure_name};
 use crate::report::language::Language;
 use crate::report::load_name::load_name;
+use crate::report::merge::ShardTable;
 use crate::report::summary_rows::{self, client_rows, percentile_columns};
 use crate::report::table::{Decimals, in_ms, mark};
 use crate::report::turns;
@@ -73,6 +74,10 @@ pub fn run(run: &Run, place: Place, most_dots: usize, contents: &mut Contents) -
             client_table(s, language)
         )
     }));
+    if let Some(shards) = &run.shards {
+        body.push_str(&heading("shards", Words::new("Shards", "分片")));
+        body.push_str(&both(|language| shard_table(shards, language)));
+    }
     body.push_str(&both(|language| server::section(s, language)));
     if !place.folded {
         return format!("<h2>{}</h2>{body}", name.html());
@@ -87,6 +92,12 @@ pub fn run(run: &Run, place: Place, most_dots: usize, contents: &mut Contents) -
     }
     // The target of a link is inside, so that the browser opens the section.
     format!("<details><summary>{}</summary><span id=\"{id}\"></span>{body}</details>", name.html())
+}
+
+fn shard_table(shards: &ShardTable, language: Language) -> String {
+    let head: Vec<String> = shards.head.iter().map(|(en, zh)| language.pick(*en, *zh).to_string()).collect();
+    let rows: Vec<(&str, Vec<String>)> = shards.rows.iter().map(|cells| ("", cells.clone())).collect();
+    table(&head, &rows)
 }
 
 fn load_with_number(s: &Summary, number: Option<usize>, language: Language) -> String {
