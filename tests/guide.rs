@@ -214,7 +214,7 @@ macro_rules! topics {
 
 topics! {
     start questions capacity compare ci report method findings metrics glossary load flags database files lab judge
-    containers custom python migration evalscope vllm sglang lmdeploy aiperf guidellm
+    containers shards custom python migration evalscope vllm sglang lmdeploy aiperf guidellm
 }
 
 #[test]

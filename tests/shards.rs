@@ -151,7 +151,10 @@ fn compare(counts: &[u32], flags: &str, rendezvous: impl Fn(&Path) -> String, sc
         }
         let stored: Vec<Stored> = databases(&folder.path().join("results")).iter().map(|path| read(path)).collect();
         assert_eq!(stored.len(), count as usize);
+        // The link is to the folder of the call, with all shards.
+        assert_eq!(databases(&folder.path().join("results/latest")).len(), count as usize);
         let merged = merge(&folder.path().join("results"));
+        assert!(merged["Percentiles"][2]["TTFT (s)"].is_f64(), "{}", merged["Percentiles"]);
         assert_eq!(merged["Shards"].as_array().unwrap().len(), count as usize);
         let rate = &merged["Joint figures"]["requests_per_s"];
         assert!(rate[0].is_f64() && rate[0] == rate[1], "all shards have one clock: {rate}");

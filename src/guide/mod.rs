@@ -53,6 +53,7 @@ topics! {
     "lab": "set up a machine for exact measurements",
     "judge": "judge any client against a server that records the truth",
     "containers": "containers: io_uring, seccomp, CPU quotas",
+    "shards": "more than one machine: Slurm, MPI, Kubernetes, Ray",
     "custom": "your own datasets, APIs and servers",
     "python": "run measurements from Python and notebooks",
     "migration": "coming from another tool: how the figures differ",

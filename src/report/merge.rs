@@ -387,9 +387,10 @@ impl Joint {
 }
 
 impl Merged {
-    /// The figures of the run, those of each shard, and the joint ones with both ends.
+    /// The figures and percentiles of the run, those of each shard, and the joint ones with both ends.
     pub fn json(&self) -> Json {
         let mut out = json::summary(&self.measured.summary);
+        out["Percentiles"] = json::percentiles(&self.measured.summary);
         let ends =
             |ends: Option<(f64, f64)>| ends.map(|(low, high)| [low, high].map(|end| end.is_finite().then_some(end)));
         let joint = &self.joint;

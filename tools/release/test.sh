@@ -79,7 +79,7 @@ test_empty_root() {
     mkdir "$scratch/root"
     cp "$program" "$scratch/root"
     outputs=/outputs check_measurement within "$scratch/root" /ringmark
-    test -s "$scratch"/root/outputs/*/*/perf_report.html || fail "no report"
+    test -s "$scratch/root"/outputs/*/*/perf_report.html || fail "no report"
     within "$scratch/root" /ringmark version >"$scratch/output"
     grep -q 'unknown-linux-musl' "$scratch/output" || fail "not the program for musl"
     start_tls_server
