@@ -172,7 +172,7 @@ pub(crate) fn run(
         false => write_exports(&exports, &measured.runs, &screen),
     };
     if !measured.runs.is_empty()
-        && let Err(error) = results::link_latest(&spec.output, &root)
+        && let Err(error) = results::link_latest(&spec.output, &root, shard.as_ref().map(|shard| shard.share))
     {
         log.warning(&error);
     }
@@ -200,6 +200,10 @@ pub(crate) fn run(
         if let Some(reason) = reason.filter(|_| spec.output.quiet) {
             print_error(&format!("{reason}\n"));
         }
+    }
+    if let Some(rendezvous) = &rendezvous {
+        // The others compare their clocks with this machine's until their runs end.
+        rendezvous.borrow().wait_for_exchanges(&|| stop.load(Ordering::Relaxed) != interrupt::GO_ON);
     }
     screen.output.finish()?;
     Ok(status)
@@ -254,11 +258,11 @@ fn run_sweep(
         }
         let summary = &finished.summary;
         if screen.verbose {
-            screen.print(&|width| tables::render(summary, width));
+            screen.print(&|width| tables::render_stored(summary, Some(&finished.database), width));
         } else if count == 1 {
             screen.print(&|width| tables::brief(summary, width, screen.output.has_colours()));
         }
-        append(&tables::render(summary, FILE_WIDTH), &root)
+        append(&tables::render_stored(summary, Some(&finished.database), FILE_WIDTH), &root)
     };
     let mut result = sweep::run_all(plans, context, &mut ended);
     let shown = show_sweep(spec, &result, screen, &root);

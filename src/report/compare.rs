@@ -9,6 +9,7 @@ mod pairing;
 mod rows;
 mod sides;
 mod text;
+mod verdicts;
 mod warnings;
 
 pub use gate::{Gate, LEVEL, Limit, judge, scan_limits};

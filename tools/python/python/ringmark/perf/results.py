@@ -1,6 +1,7 @@
 """The results of a call: figures, and requests and token arrivals as tables."""
 
 import contextlib
+import heapq
 import html
 import importlib
 import pathlib
@@ -20,6 +21,7 @@ FIGURES = (
     ("Latency (s)", "Average latency (s)"),
 )
 Row = Dict[str, Any]
+DATABASE = "benchmark_data.db"
 
 
 class Folder(str):
@@ -66,14 +68,14 @@ class Results(Dict[str, Run]):
         As a ``"pandas"`` or ``"polars"`` frame, or as ``"rows"``, a list of dictionaries; without ``frame`` the first of
         these that is installed.
         """
-        return _frame([row for name, run in self.items() for row in _requests(name, run["folder"])], frame)
+        return _frame([row for name, run in self.items() for row in _all(_requests, name, run["folder"])], frame)
 
     def arrivals(self, frame: Optional[str] = None) -> Any:
         """A row per output event of the measured requests: ``run``, ``idx`` (of its request), ``event`` (from 0),
         ``choice``, ``at_s`` (from the scheduled time), ``unix_s``, and ``gap_s`` (to the event before it of the same choice;
         ``None`` for the first). ``frame`` as for :meth:`requests`.
         """
-        return _frame([row for name, run in self.items() for row in _arrivals(name, run["folder"])], frame)
+        return _frame([row for name, run in self.items() for row in _all(_arrivals, name, run["folder"])], frame)
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{html.escape(title)}</th>" for title in ("Run", *(title for title, _ in FIGURES)))
@@ -90,10 +92,17 @@ def _html_row(name: str, metrics: Dict[str, Any]) -> str:
     return f"<tr><td>{html.escape(name)}</td>{cells}</tr>"
 
 
+def _all(rows: Callable[[str, pathlib.Path], Iterator[Row]], run: str, folder: str) -> Iterator[Row]:
+    """The rows of a run: of its database, or of the databases of its shards."""
+    paths = [pathlib.Path(folder) / DATABASE]
+    if not paths[0].exists():
+        paths = sorted(pathlib.Path(folder).glob(f"shard_*/{DATABASE}"))
+    return heapq.merge(*(rows(run, path) for path in paths), key=lambda row: row["idx"])
+
+
 @contextlib.contextmanager
-def _database(folder: str) -> Iterator[sqlite3.Connection]:
-    path = pathlib.Path(folder).resolve() / "benchmark_data.db"
-    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+def _database(path: pathlib.Path) -> Iterator[sqlite3.Connection]:
+    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
     connection.row_factory = sqlite3.Row
     try:
         yield connection
@@ -109,8 +118,8 @@ def _wall_offset_ns(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT value FROM run WHERE key = 'wall_offset_ns'").fetchone()[0])
 
 
-def _requests(run: str, folder: str) -> Iterator[Row]:
-    with _database(folder) as connection:
+def _requests(run: str, path: pathlib.Path) -> Iterator[Row]:
+    with _database(path) as connection:
         offset_ns = _wall_offset_ns(connection)
         for request in _measured(connection):
             due = request["due_ns"]
@@ -139,8 +148,8 @@ def _tpot_s(request: sqlite3.Row) -> Optional[float]:
     return float(request["last_token_ns"] - request["first_token_ns"]) / 1e9 / (tokens - 1)
 
 
-def _arrivals(run: str, folder: str) -> Iterator[Row]:
-    with _database(folder) as connection:
+def _arrivals(run: str, path: pathlib.Path) -> Iterator[Row]:
+    with _database(path) as connection:
         offset_ns = _wall_offset_ns(connection)
         for request in _measured(connection):
             due, coded = request["due_ns"], request["arrivals"] or b""
