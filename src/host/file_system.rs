@@ -82,7 +82,7 @@ mod tests {
 ";
         let kind = |path: &str| kind_in(mounts, Path::new(path));
         for (path, expected) in [
-            ("/home/a", "ext4"),
+            ("/results/a", "ext4"),
             ("/shared/a", "nfs4"),
             ("/sharedlike", "ext4"),
             ("/shared/fast disk/a", "lustre"),
