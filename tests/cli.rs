@@ -226,6 +226,8 @@ fn root_certificates_that_a_variable_names_must_exist() {
     for variable in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
         let output = Command::new(env!("CARGO_BIN_EXE_ringmark"))
             .args(["perf", "--url", "https://127.0.0.1:1/v1/chat/completions", "--model", "m", "--ready-timeout", "0"])
+            .env_remove("SSL_CERT_FILE")
+            .env_remove("SSL_CERT_DIR")
             .env(variable, "/nonexistent/roots.pem")
             .output()
             .unwrap();

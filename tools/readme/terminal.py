@@ -1,6 +1,6 @@
-"""Runs a command on a terminal of the given width and prints its screen as an SVG picture.
+"""Runs a command on a terminal of the given size and prints what is on its screen at the end as an SVG picture.
 
-    terminal.py COMMAND COLUMNS >picture.svg
+    terminal.py COMMAND COLUMNS ROWS >picture.svg
 
 Bold and the eight colours are kept. A carriage return begins the line again, as progress bars do.
 """
@@ -18,6 +18,8 @@ from fcntl import ioctl
 COLOURS = ["#1e1e1e", "#e06c75", "#98c379", "#e5c07b", "#61afef", "#c678dd", "#56b6c2", "#dcdfe4"]
 GROUND, TEXT = "#1e222a", "#dcdfe4"
 CELL, LINE, MARGIN = 8.4, 18, 16
+# Not a plain space: several of those are drawn as one.
+BLANK = "\u00a0"
 CODES = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])")
 
 
@@ -107,10 +109,10 @@ def picture(lines: list, columns: int) -> str:
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">',
         f'<rect width="{width}" height="{height}" rx="8" fill="{GROUND}"/>',
-        f'<g font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, monospace" font-size="14" fill="{TEXT}" xml:space="preserve">',
+        f'<g font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, monospace" font-size="14" fill="{TEXT}">',
     ]
     for row, line in enumerate(lines):
-        start = 0
+        line, start = line[:columns], 0
         while start < len(line):
             end = start
             while end < len(line) and line[end][1] == line[start][1]:
@@ -120,13 +122,14 @@ def picture(lines: list, columns: int) -> str:
                 x, y = MARGIN + start * CELL, MARGIN + row * LINE + 13
                 length = len(text) * CELL
                 out.append(
-                    f'<text x="{x:.1f}" y="{y}" textLength="{length:.1f}"{attributes(line[start][1])}>{html.escape(text)}</text>'
+                    f'<text x="{x:.1f}" y="{y}" textLength="{length:.1f}"{attributes(line[start][1])}>{html.escape(text).replace(" ", BLANK)}</text>'
                 )
             start = end
     return "\n".join(out + ["</g>", "</svg>"])
 
 
 if __name__ == "__main__":
-    command, columns = sys.argv[1], int(sys.argv[2])
-    prompt = [[(character, "1") for character in f"$ {command}"]]
-    print(picture(prompt + screen(run(command, columns)), columns))
+    command, columns, rows = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    prompt = [[(character, "1") for character in f"$ {command}"], [("…", "")]]
+    lines = screen(run(command, columns))
+    print(picture(prompt + lines[-rows:] if len(lines) > rows else prompt[:1] + lines, columns))

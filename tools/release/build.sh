@@ -129,6 +129,11 @@ END
     dpkg-deb --root-owner-group --build "$root" "$folder/ringmark_${version}_$deb_arch.deb"
 }
 
+# Images of its own, so that nothing is left on this machine.
+buildah_here() {
+    buildah --storage-driver vfs --root "$stage/storage" --runroot "$stage/run" "$@"
+}
+
 # The image is saved in the format of `docker save`, which docker, podman and skopeo read.
 make_image() {
     if ! command -v buildah >/dev/null; then
@@ -137,8 +142,8 @@ make_image() {
     fi
     tools/cluster/image.sh --folder "$stage/image" "$stage/ringmark"
     local image=localhost/ringmark:$version
-    buildah build --isolation chroot --timestamp "$SOURCE_DATE_EPOCH" --file "$stage/image/Containerfile" --tag "$image" "$stage/image"
-    buildah push "$image" "docker-archive:$stage/image.tar:ringmark:$version"
+    buildah_here build --isolation chroot --timestamp "$SOURCE_DATE_EPOCH" --file "$stage/image/Containerfile" --tag "$image" "$stage/image"
+    buildah_here push "$image" "docker-archive:$stage/image.tar:ringmark:$version"
     gzip -9nc "$stage/image.tar" >"$folder/ringmark-$version-$arch-image.tar.gz"
 }
 
