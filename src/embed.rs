@@ -95,6 +95,9 @@ pub fn measure(spec: &Spec) -> Result<Vec<FinishedRun>, Error> {
     };
     let result = sweep::run_all(plans, &context, &mut |_: &Plan, _: &FinishedRun| Ok(()));
     drop((mock, local));
+    if let Some(rendezvous) = &rendezvous {
+        rendezvous.borrow().wait_for_exchanges(&|| stop.load(std::sync::atomic::Ordering::Relaxed) != 0);
+    }
     if result.runs.is_empty() {
         created.remove_if_unused();
     }

@@ -143,6 +143,22 @@ pub(crate) fn in_json(text: &str) -> Vec<String> {
     found
 }
 
+/// The secrets in the arguments of a program: the values of flags such as `--api-key KEY` and `--api-key=KEY`.
+pub(crate) fn in_arguments(arguments: &[String]) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut rest = arguments.iter().map(String::as_str).peekable();
+    while let Some(argument) = rest.next() {
+        let Some(flag) = argument.strip_prefix('-') else { continue };
+        let (name, value) = flag.split_once('=').map_or((flag, None), |(name, value)| (name, Some(value)));
+        if names_secret(&words(name.trim_start_matches('-'))) {
+            // A flag without a value is followed by another one.
+            let value = value.or_else(|| rest.next_if(|next| !next.starts_with("--")));
+            found.extend(value.map(str::to_string));
+        }
+    }
+    found
+}
+
 /// A JSON text with the values of its secret members masked; unchanged if it has none or is not JSON.
 pub(crate) fn masked_json(text: &str) -> String {
     let Ok(mut value) = serde_json::from_str(text) else { return text.to_string() };
@@ -386,6 +402,15 @@ fn is_mock(url: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn arguments_of_programs_have_secrets() {
+        let found = |line: &str| in_arguments(&line.split(' ').map(str::to_string).collect::<Vec<_>>());
+        assert_eq!(found("--api-key k1 --port 80 --hf-token=k2 -token k3 --auth"), ["k1", "k2", "k3"]);
+        assert!(
+            found("--max-num-batched-tokens 8192 --tokenizer t --ssl-keyfile f --api-key --port 80 key").is_empty()
+        );
+    }
 
     #[test]
     fn secret_names_are_distinguished_from_counts() {

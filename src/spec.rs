@@ -26,6 +26,7 @@ use crate::secrets::{self, MASK, is_secret_name, mask, masked_url};
 
 mod client;
 mod data;
+mod dataset_args;
 mod load;
 mod local;
 pub(crate) mod names;
@@ -133,6 +134,7 @@ impl Spec {
             secrets.extend(secrets::in_url(url));
         }
         secrets.extend(self.body_secrets());
+        secrets.extend(secrets::in_arguments(&self.target.local.server_args));
         let proxy = self.target.proxy.as_deref().and_then(|text| Proxy::scan(text).ok());
         secrets.extend(proxy.iter().flat_map(Proxy::secrets));
         secrets.retain(|secret| secret.len() >= 4);
@@ -144,7 +146,7 @@ impl Spec {
 
     /// The secrets in the request bodies.
     pub fn body_secrets(&self) -> Vec<String> {
-        let texts = self.sampling.extra_args.iter().chain(&self.data.query_template);
+        let texts = self.sampling.extra_args.iter().chain(&self.data.query_template).chain(&self.data.dataset_args);
         let mut found: Vec<String> = texts.flat_map(|text| secrets::in_json(text)).collect();
         // Masking shorter ones would also mask harmless text.
         found.retain(|secret| secret.len() >= 4);
@@ -171,6 +173,7 @@ impl Spec {
         }
         target.local.server_args = self.target.local.server_args.iter().map(|text| mask(text, &secrets)).collect();
         masked.data.query_template = json(&self.data.query_template);
+        masked.data.dataset_args = json(&self.data.dataset_args);
         masked.sampling.extra_args = json(&self.sampling.extra_args);
         masked.output.wandb_api_key = key(&self.output.wandb_api_key);
         masked.output.swanlab_api_key = key(&self.output.swanlab_api_key);
@@ -190,9 +193,10 @@ mod tests {
             s.target.headers = vec!["Authorization=Bearer abc123".to_string(), "X-Tenant=a".to_string()];
             s.sampling.extra_args = Some(r#"{"user":"sk-key"}"#.to_string());
             s.target.proxy = Some("http://me:hidden@h:3128".to_string());
+            s.target.local.server_args = ["--hf-token", "hf_12345", "--api-key=vllm-key"].map(str::to_string).to_vec();
         });
         let json = serde_json::to_string(&spec.masked()).unwrap();
-        for secret in ["sk-key", "urlsecret", "abc123", "=pin", "hidden"] {
+        for secret in ["sk-key", "urlsecret", "abc123", "=pin", "hidden", "hf_12345", "vllm-key"] {
             assert!(!json.contains(secret), "{json}");
         }
         assert!(json.contains(r#""X-Tenant":"a""#) && json.contains("x=1"), "{json}");

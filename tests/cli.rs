@@ -220,6 +220,21 @@ fn an_endless_file_is_an_error_that_names_its_flag() {
     }
 }
 
+/// Other root certificates in place of those that the user named would trust more than was asked for.
+#[test]
+fn root_certificates_that_a_variable_names_must_exist() {
+    for variable in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_ringmark"))
+            .args(["perf", "--url", "https://127.0.0.1:1/v1/chat/completions", "--model", "m", "--ready-timeout", "0"])
+            .env(variable, "/nonexistent/roots.pem")
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.contains(&format!("{variable} names no readable root certificate")), "{text}");
+    }
+}
+
 /// A port that accepts connections and never sends anything.
 fn silent_server() -> (std::net::TcpListener, std::net::SocketAddr) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -108,6 +108,42 @@ fn comparison_reports_significant_differences() {
 }
 
 #[test]
+fn a_page_begins_with_a_sentence_and_what_was_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let arguments = r#"{"parallel":[1],"url":"http://a"}"#;
+    let a = make(&path("a.db"), Made { arguments, ..Made::default() });
+    let facts = RunFacts { url: "http://b/v1".to_string(), ..closed(600, 1) };
+    let b = make(&path("b.db"), Made { facts, arguments, slower_ms: 15, ..Made::default() });
+    let compared = sides(&a, &b);
+    let page = half(&html(&compared, Language::En), Language::En);
+    let sentence = "B against A: worse in P99 TTFT (+50.0 %), P99 latency (+";
+    assert!(page.contains(&format!("<p class=\"quote\">{sentence}")), "{page}");
+    assert!(render(&compared, 200).contains(sentence), "{}", render(&compared, 200));
+    let setup = page.split("id=\"setup\"").nth(1).unwrap().split("</table>").next().unwrap();
+    // What differs has a cell for each side, what is equal has one for both.
+    for part in [
+        "<th>A</th><th>B</th>",
+        "<td>http://b/v1",
+        "<td colspan=\"2\">通义千问-2.5</td>",
+        "<td>b.db</td>",
+        "2025-10-09",
+    ] {
+        assert!(setup.contains(part), "{part}: {setup}");
+    }
+    let charts: Vec<&str> = page.split("<figcaption>").skip(1).collect();
+    assert_eq!(charts.len(), 3, "{page}");
+    for (chart, title) in charts.iter().zip(["TTFT", "TPOT", "Latency"]) {
+        assert!(chart.contains(&format!("{title} percentiles")), "{chart}");
+        assert!(chart.contains("data-name=\"A\"") && chart.contains("data-name=\"B\""), "{chart}");
+    }
+    // The largest TTFT of the slower side, in milliseconds.
+    assert!(charts[0].contains("|45\""), "{}", charts[0]);
+    let zh = half(&html(&compared, Language::Zh), Language::Zh);
+    assert!(zh.contains("B 对比 A：更差：P99 TTFT（+50.0 %）") && zh.contains("无显著差异："), "{zh}");
+}
+
+#[test]
 fn repeats_are_compared_from_run_to_run() {
     let folder = tempfile::tempdir().unwrap();
     let a = make(&folder.path().join("a.db"), Made::default());
@@ -220,7 +256,12 @@ fn long_names_fit_the_screen_and_may_break_on_a_page() {
         assert!(text.lines().all(|line| line.width() <= width) && text.contains("benchmark_data.db"), "{text}");
     }
     let page = html(&compared, Language::Zh);
-    assert!(page.contains("<ul style=\"overflow-wrap:anywhere\">") && page.contains(&path) && page.contains(&model));
+    // The table of what was compared breaks long words.
+    let setup = page.split("id=\"setup\"").nth(1).unwrap().split("</table>").next().unwrap();
+    assert!(
+        setup.contains("<table class=\"words facts\">") && setup.contains(&path) && setup.contains(&model),
+        "{setup}"
+    );
 }
 
 /// The facts of a load of the call `call`.
@@ -270,7 +311,16 @@ fn sweeps_are_compared_load_by_load() {
         assert!(text.contains(line), "{line}: {text}");
     }
     let page = html(&compared, Language::Zh);
-    assert!(page.contains("<h2>并发 2</h2><h3>B 对比 A</h3>") && page.contains("未对比（B 测了而 A 未测）：并发 16"));
+    let page = half(&page, Language::Zh);
+    assert!(page.contains("并发 2</span></h2><h3>") && page.contains("未对比（B 测了而 A 未测）：并发 16"), "{page}");
+    let menu = page.split("<nav>").nth(1).unwrap().split("</nav>").next().unwrap();
+    for link in ["#setup", "#load-curves", "#load-1", "#load-2"] {
+        assert!(menu.contains(link) && page.contains(&format!("id=\"{}\"", &link[1..])), "{link}: {menu}");
+    }
+    // A line for each side that measured several loads.
+    let curves = page.split("id=\"load-curves\"").nth(1).unwrap().split("<h2").next().unwrap();
+    assert_eq!(curves.matches("<svg").count(), 5, "{curves}");
+    assert!(curves.contains("data-name=\"A\"") && curves.contains("data-name=\"B\""), "{curves}");
 }
 
 #[test]
@@ -323,7 +373,7 @@ fn compare_reads_folders_of_sweeps_and_reports_errors_in_one_line() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
     assert!(text.contains("Concurrency 2: B against A:") && text.contains("Concurrency 4: B against A:"), "{text}");
-    assert!(std::fs::read_to_string(place("page.html")).unwrap().contains("<h2>Concurrency 4</h2>"));
+    assert!(std::fs::read_to_string(place("page.html")).unwrap().contains(">Concurrency 4</span>"));
     std::fs::write(place("broken.db"), "no database").unwrap();
     std::fs::create_dir(place("empty")).unwrap();
     for (arguments, what) in [
@@ -411,6 +461,36 @@ fn a_gate_fails_only_for_significant_changes_beyond_its_limits() {
         let (status, text) = gate(other, limits);
         assert!(status == expected && text.contains(what), "{other} {limits}: {status} {text}");
     }
+}
+
+/// Builds that are measured in turn: each run is a call of its own.
+#[test]
+fn the_runs_in_a_folder_are_one_side_if_they_are_pooled() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    for (build, slower_ms) in [("old", 0), ("new", 10)] {
+        for round in 0..5 {
+            let run = place(build).join(format!("{round}"));
+            repeats(&run, &format!("{build}{round}"), &[slower_ms + round], 0);
+        }
+    }
+    let compare = |flags: &[&str]| {
+        let output = ringmark(folder.path(), flags);
+        (output.status.code().unwrap(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let (status, text) = compare(&["old", "new", "--fail-on", "p50_ttft:+5%"]);
+    assert!(status == 2 && text.contains("measure both with --repeat 5"), "{text}");
+    let (status, text) = compare(&["old", "new", "--pool", "--fail-on", "p50_ttft:+5%"]);
+    assert!(status == 1 && text.contains("Gate (--fail-on): FAILED"), "{text}");
+    assert!(text.contains("Concurrency 1, 5 runs, ") && text.matches("against").count() == 1, "{text}");
+    let (status, text) = compare(&["old", "--pool"]);
+    assert!(status == 2 && text.contains("--pool compares folders"), "{text}");
+    // A run of another workload is not a repetition.
+    let arguments = r#"{"max_tokens":9}"#;
+    std::fs::create_dir_all(place("new/5")).unwrap();
+    make(&place("new/5/benchmark_data.db"), Made { facts: load("x", 1, 600), arguments, ..Made::default() });
+    let (status, text) = compare(&["old", "new", "--pool"]);
+    assert!(status == 2 && text.contains("different workloads (max_tokens"), "{text}");
 }
 
 #[test]

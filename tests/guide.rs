@@ -213,8 +213,8 @@ macro_rules! topics {
 }
 
 topics! {
-    start questions capacity compare ci report findings metrics glossary load database files lab containers shards custom
-    python migration evalscope vllm sglang lmdeploy aiperf guidellm
+    start questions capacity compare ci report method findings metrics glossary load flags database files lab judge
+    containers shards custom python migration evalscope vllm sglang lmdeploy aiperf guidellm
 }
 
 #[test]

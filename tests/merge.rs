@@ -5,13 +5,15 @@ mod records;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use records::{closed, collect, push_failed, push_ok, report, start};
+use records::{at, closed, collect, push_failed, push_ok, report, start};
 use ringmark::plan::Save;
-use ringmark::record::facts::{ClockOffset, RunEnd, RunFacts, ShardFacts};
+use ringmark::record::clock_exchange::ClockExchange;
+use ringmark::record::facts::{ClockOffset, ClockPair, RunEnd, RunFacts, ShardFacts};
 use ringmark::record::share::Share;
 use ringmark::record::{Block, CollectorMessage, Failure, Outcome, Phase};
 use ringmark::report::merge::{Merged, groups};
-use ringmark::report::{from_database, json, screen};
+use ringmark::report::{from_database, html, json, screen};
+use ringmark::spec::Language;
 use ringmark::{Finding, Severity};
 
 /// A request: its due time, when its tokens come after that, and whether it fails.
@@ -30,7 +32,7 @@ fn requests() -> impl Strategy<Value = Vec<Request>> {
 }
 
 /// How a shard differs from one on the machine of shard 0.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct Other {
     /// Its own kernel, whose ticks are later by so much, milliseconds.
     ticks_later_ms: Option<u64>,
@@ -38,7 +40,14 @@ struct Other {
     wall_ahead_ns: i64,
     /// What it found out about that.
     offset: Option<ClockOffset>,
+    /// Its exchanges of packets with shard 0.
+    exchanges: Vec<ClockExchange>,
     killed: bool,
+    /// It began so much later than it should have, milliseconds.
+    late_ms: u64,
+    interrupted: bool,
+    /// It sends nothing that is due later than this, milliseconds.
+    until_ms: Option<u64>,
 }
 
 struct Call<'a> {
@@ -77,6 +86,7 @@ impl Call<'_> {
         for (index, (due, tokens, fails)) in (0u64..).zip(self.requests) {
             match *fails {
                 _ if share.is_some_and(|share| !share.contains(index)) => {}
+                _ if other.until_ms.is_some_and(|until| *due > until) => {}
                 true => push_failed(&mut block, index, due + later_ms, Outcome::Failed(Failure::Status), "busy"),
                 false => push_ok(&mut block, index, due + later_ms, tokens),
             }
@@ -98,12 +108,27 @@ impl Call<'_> {
         collect(&path, start, messages);
         let shard_start = share.map(|_| clock);
         let clock_offset = share.filter(|share| share.is_first()).map(|_| ClockOffset::default()).or(other.offset);
-        let end = RunEnd { clock, shard_start, clock_offset, ..RunEnd::default() };
+        let end = RunEnd {
+            clock: ClockPair { tick_ns: clock.tick_ns + 11_000_000_000, unix_ns: clock.unix_ns + 11_000_000_000 },
+            shard_start,
+            clock_offset,
+            shard_late_ns: other.late_ms * 1_000_000,
+            interrupted: other.interrupted,
+            ..RunEnd::default()
+        };
         let database = rusqlite::Connection::open(&path).unwrap();
         database.execute("DELETE FROM run WHERE key = 'end'", []).unwrap();
         if !other.killed {
             let end = serde_json::to_string(&end).unwrap();
             database.execute("INSERT INTO run VALUES ('end', ?1)", [end]).unwrap();
+        }
+        if share.is_some() {
+            let start = serde_json::to_string(&clock).unwrap();
+            database.execute("INSERT INTO run VALUES ('shard_start', ?1)", [start]).unwrap();
+        }
+        for ClockExchange { sent, first_received, first_sent, received } in other.exchanges {
+            let ticks = [sent, first_received, first_sent, received].map(|tick| tick.0 as i64);
+            database.execute("INSERT INTO clock_exchange VALUES (?1, ?2, ?3, ?4)", ticks).unwrap();
         }
         path
     }
@@ -111,7 +136,7 @@ impl Call<'_> {
     /// Stores all shards; shard `i` as `others[i]` says.
     fn store_shards(&self, count: u32, others: &[Other]) -> Vec<PathBuf> {
         let shard = |index: u32| {
-            let other = others.get(index as usize).copied().unwrap_or_default();
+            let other = others.get(index as usize).cloned().unwrap_or_default();
             self.store(Share::new(index, count), other)
         };
         (0..count).map(shard).collect()
@@ -157,7 +182,8 @@ fn wrong_wall_clocks_are_corrected() {
     let call = Call { folder: folder.path(), requests: &requests, plan_hash: "aa" };
     let whole = from_database(&call.store(None, Other::default())).unwrap();
     for ahead_ns in [0, 5_000_000_000, -5_000_000_000] {
-        let other = |offset| Other { ticks_later_ms: Some(700_000), wall_ahead_ns: ahead_ns, offset, killed: false };
+        let other =
+            |offset| Other { ticks_later_ms: Some(700_000), wall_ahead_ns: ahead_ns, offset, ..Other::default() };
         // Known within 2 ms, and the truth is not in the middle.
         let known = ClockOffset { low_ns: -ahead_ns - 500_000, high_ns: -ahead_ns + 3_500_000 };
         let merged = merge(&call.store_shards(2, &[Other::default(), other(Some(known))]), false);
@@ -203,7 +229,7 @@ fn vague_clocks_limit_the_joint_figures() {
         let folder = tempfile::tempdir().unwrap();
         let call = Call { folder: folder.path(), requests: &requests, plan_hash: "aa" };
         let offset = Some(ClockOffset { low_ns: -half_ns, high_ns: half_ns });
-        let other = Other { ticks_later_ms: Some(3), wall_ahead_ns: 0, offset, killed: false };
+        let other = Other { ticks_later_ms: Some(3), offset, ..Other::default() };
         let merged = merge(&call.store_shards(2, &[Other::default(), other]), false);
         let findings = &merged.measured.summary.findings;
         let found = findings.iter().find(|finding| matches!(finding, Finding::ShardClocks { .. })).unwrap();
@@ -221,10 +247,13 @@ fn missing_and_killed_shards_are_named() {
     files.remove(1);
     for allowed in [false, true] {
         let merged = merge(&files, allowed);
-        let finding = Finding::ShardsMissing { missing: vec![1], killed: vec![2], shards: 4, allowed };
+        let finding = Finding::ShardsMissing { missing: vec![1], killed: vec![], shards: 4, allowed };
         assert!(merged.measured.summary.findings.contains(&finding), "{:?}", merged.measured.summary.findings);
         assert_eq!(merged.measured.summary.is_void(), !allowed);
-        assert!(finding.en().contains("shard 1 has no database, and shard 2 was killed"), "{}", finding.en());
+        assert!(finding.en().contains("shard 1 has no database"), "{}", finding.en());
+        // The last request of shard 2 ended after 8.651 s; a record may be stored 250 ms later.
+        let killed = Finding::ShardEnded { shard: 2, until_ns: 8_401_000_000, killed: true };
+        assert!(merged.measured.summary.findings.contains(&killed), "{:?}", merged.measured.summary.findings);
         assert_eq!(merged.shards.iter().map(|row| row.index).collect::<Vec<_>>(), [0, 2, 3]);
         assert_eq!(merged.json()["Shards"][1]["requests"], 22);
     }
@@ -248,4 +277,227 @@ fn what_is_no_single_run_is_an_error() {
     assert!(differ.contains("sent different loads (plan aa and bb)"), "{differ}");
     let whole = call(one.path(), "aa").store(None, Other::default());
     assert!(error(&[&whole]).contains("it is no shard"));
+}
+
+/// Requests that last for 30 ms, one every 10 ms of which three are in flight: one run lasts for `count` times 10 ms.
+fn dense(count: u64) -> Vec<Request> {
+    (0..count).map(|index| (index * 10, vec![10, 20, 29], false)).collect()
+}
+
+/// A shard that was killed: the figures are those of all shards until its records end, and it is named with that time.
+#[test]
+fn a_killed_shard_ends_the_joint_figures() {
+    let folder = tempfile::tempdir().unwrap();
+    let requests = dense(900);
+    let call = Call { folder: folder.path(), requests: &requests, plan_hash: "aa" };
+    // Half of its requests are stored.
+    let killed = Other { killed: true, until_ms: Some(4_500), ..Other::default() };
+    let merged = merge(&call.store_shards(3, &[Other::default(), Other::default(), killed]), false);
+    let summary = &merged.measured.summary;
+    assert!(!summary.is_void(), "{:?}", summary.findings);
+    // It was due at 4,490 ms and ended 30 ms later.
+    let until_ns = 4_270_000_000;
+    let named = Finding::ShardEnded { shard: 2, until_ns, killed: true };
+    assert!(summary.findings.contains(&named), "{:?}", summary.findings);
+    assert!(named.en().contains("Shard 2 was killed") && named.en().contains("4.27"), "{}", named.en());
+    assert!((summary.time_s.unwrap() - 4.27).abs() < 1e-9);
+    // 100 requests a second for 4.24 s, and those in flight at the end.
+    assert_eq!((summary.counts.ok, summary.counts.unfinished), (425, 3));
+    let rate = summary.throughput.requests_per_s.unwrap();
+    assert!((rate - 100.0).abs() < 1.0, "{rate}");
+    assert_eq!(summary.series.itl_s.count, 2 * 425);
+    assert_eq!(merged.json()["Joint figures"]["all_shards_measured_s"][1], 4.27);
+    // Its gaps are those of the page and of exports as well.
+    let page = html::page(&[html::Run::from_merged(merged).unwrap()], Language::En);
+    assert!(page.contains("Shards") && page.contains("Clock offset"));
+}
+
+/// A killed shard of which nothing is stored after the start proves no time.
+#[test]
+fn a_shard_that_was_killed_at_the_start_makes_the_run_void() {
+    let folder = tempfile::tempdir().unwrap();
+    let requests = dense(60);
+    let call = Call { folder: folder.path(), requests: &requests, plan_hash: "aa" };
+    for (until_ms, allowed) in [(0, false), (0, true), (100, false)] {
+        let killed = Other { killed: true, until_ms: Some(until_ms), ..Other::default() };
+        let merged = merge(&call.store_shards(2, &[Other::default(), killed]), allowed);
+        let finding = Finding::ShardsMissing { missing: vec![], killed: vec![1], shards: 2, allowed };
+        assert!(merged.measured.summary.findings.contains(&finding), "{:?}", merged.measured.summary.findings);
+        assert_eq!(merged.measured.summary.is_void(), !allowed);
+        clear(folder.path());
+    }
+}
+
+/// What was due before the last shard began counts to the warm-up.
+#[test]
+fn a_late_shard_begins_the_joint_figures() {
+    let folder = tempfile::tempdir().unwrap();
+    let requests = dense(900);
+    let call = Call { folder: folder.path(), requests: &requests, plan_hash: "aa" };
+    let late = Other { late_ms: 2_000, ..Other::default() };
+    let merged = merge(&call.store_shards(3, &[Other::default(), late]), false);
+    let summary = &merged.measured.summary;
+    let named = Finding::ShardLate { shard: 1, late_ns: 2_000_000_000 };
+    assert!(summary.findings.contains(&named) && !summary.is_void(), "{:?}", summary.findings);
+    assert_eq!((summary.counts.scheduled, summary.counts.ok), (700, 700));
+    assert!((summary.time_s.unwrap() - 7.02).abs() < 1e-9, "{:?}", summary.time_s);
+    assert_eq!(summary.series.itl_s.count, 2 * 700);
+    assert_eq!(summary.concurrency.peak, 3, "requests before it are still in flight");
+    // A few milliseconds are within what machines do.
+    clear(folder.path());
+    let merged = merge(&call.store_shards(3, &[Other::default(), Other { late_ms: 20, ..Other::default() }]), false);
+    assert_eq!(merged.measured.summary.counts.ok, 900);
+}
+
+/// One shard was interrupted, and the others went on.
+#[test]
+fn an_interrupted_shard_ends_the_joint_figures() {
+    let folder = tempfile::tempdir().unwrap();
+    let requests = dense(900);
+    let call = Call { folder: folder.path(), requests: &requests, plan_hash: "aa" };
+    let interrupted = Other { interrupted: true, until_ms: Some(3_000), ..Other::default() };
+    let merged = merge(&call.store_shards(3, &[Other::default(), Other::default(), interrupted]), false);
+    let summary = &merged.measured.summary;
+    let named = Finding::ShardEnded { shard: 2, until_ns: 2_990_000_000, killed: false };
+    assert!(summary.findings.contains(&named) && !summary.is_void(), "{:?}", summary.findings);
+    assert!((summary.throughput.requests_per_s.unwrap() - 100.0).abs() < 2.0);
+}
+
+#[test]
+fn shards_that_never_measured_together_are_void() {
+    let folder = tempfile::tempdir().unwrap();
+    let requests = dense(300);
+    let call = Call { folder: folder.path(), requests: &requests, plan_hash: "aa" };
+    let killed = Other { killed: true, until_ms: Some(1_000), ..Other::default() };
+    let late = Other { late_ms: 2_000, ..Other::default() };
+    let merged = merge(&call.store_shards(2, &[late, killed]), true);
+    let summary = &merged.measured.summary;
+    assert!(summary.findings.contains(&Finding::ShardsNeverTogether { shards: 2 }) && summary.is_void());
+}
+
+/// A closed loop whose shards do not end at about the same time.
+#[test]
+fn an_uneven_split_is_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    // The requests of shard 1 take place in half of the time.
+    let due = |index: u64| if index % 2 == 1 { index * 10 } else { index * 20 };
+    let requests: Vec<Request> = (0..200).map(|index| (due(index), vec![10, 20], false)).collect();
+    let call = Call { folder: folder.path(), requests: &requests, plan_hash: "aa" };
+    let merged = merge(&call.store_shards(2, &[]), false);
+    let findings = &merged.measured.summary.findings;
+    let uneven = Finding::ShardsUneven { shard: 1, alone_ns: 1_970_000_000, span_ns: 3_981_000_000 };
+    assert!(findings.contains(&uneven), "{findings:?}");
+    let (from, to) = merged.joint.together_s.unwrap();
+    assert!((from - 0.01).abs() < 1e-9 && (to - 2.011).abs() < 1e-9, "{from} {to}");
+}
+
+/// Whatever the clocks in a file show, the exchanges of packets align it.
+#[test]
+fn forged_clocks_are_recovered_from_exchanges() {
+    let folder = tempfile::tempdir().unwrap();
+    let requests = evenly(100);
+    let call = Call { folder: folder.path(), requests: &requests, plan_hash: "aa" };
+    let whole = from_database(&call.store(None, Other::default())).unwrap();
+    const LATER_MS: u64 = 700_000;
+    // Exchanges of 200 µs there and 300 µs back, once a second, by two clocks that drift apart by 20 ppm.
+    let exchange = |second: u64| {
+        let sent = at(LATER_MS + second * 1000);
+        let on_first = |ns: u64| at(second * 1000).plus_ns(ns + second * 20_000);
+        ClockExchange {
+            sent,
+            first_received: on_first(200_000),
+            first_sent: on_first(210_000),
+            received: sent.plus_ns(510_000),
+        }
+    };
+    let exchanges: Vec<ClockExchange> = (0..12).map(exchange).collect();
+    for ahead_ns in [0, 5_000_000_000, -5_000_000_000] {
+        for killed in [false, true] {
+            let other = Other {
+                ticks_later_ms: Some(LATER_MS),
+                wall_ahead_ns: ahead_ns,
+                exchanges: exchanges.clone(),
+                killed,
+                ..Other::default()
+            };
+            let merged = merge(&call.store_shards(2, &[Other::default(), other]), false);
+            let summary = &merged.measured.summary;
+            assert!(!summary.is_void(), "{:?}", summary.findings);
+            let ((low, high), truth) = (merged.joint.requests_per_s.unwrap(), whole.throughput.requests_per_s.unwrap());
+            // A killed shard ends the figures earlier, not the rate.
+            let slack = if killed { 0.05 * truth } else { 0.0 };
+            assert!(
+                low - slack <= truth && truth <= high + slack && high - low < 0.002 * truth,
+                "{low} {truth} {high}"
+            );
+            let row = &merged.shards[1];
+            let offset = row.alignment.offset.unwrap();
+            assert!(offset.low_ns <= -ahead_ns && -ahead_ns <= offset.high_ns, "{offset:?} {ahead_ns}");
+            assert!(row.alignment.error_ns.unwrap() < 1_000_000, "{:?}", row.alignment);
+            clear(folder.path());
+        }
+    }
+    // One of the clocks jumps.
+    let mut jumped = exchanges;
+    jumped.iter_mut().skip(6).for_each(|exchange| {
+        exchange.first_received = exchange.first_received.plus_ns(50_000_000);
+        exchange.first_sent = exchange.first_sent.plus_ns(50_000_000);
+    });
+    let other = Other { ticks_later_ms: Some(LATER_MS), exchanges: jumped, ..Other::default() };
+    let merged = merge(&call.store_shards(2, &[Other::default(), other]), false);
+    let findings = &merged.measured.summary.findings;
+    let jump = findings.iter().find(|finding| matches!(finding, Finding::ShardClockJumped { shard: 1, .. }));
+    assert!(jump.is_some() && merged.measured.summary.is_void(), "{findings:?}");
+    assert!(findings.contains(&Finding::ShardClocksUnknown { shards: vec![1] }));
+}
+
+/// Files for other tools are those of one process.
+#[test]
+fn exports_of_a_split_store_are_those_of_one_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let requests = evenly(37);
+    let call = Call { folder: folder.path(), requests: &requests, plan_hash: "aa" };
+    let whole = call.store(None, Other::default());
+    let shards = folder.path().join("shards");
+    std::fs::create_dir(&shards).unwrap();
+    let split = Call { folder: &shards, ..call };
+    let files = split.store_shards(3, &[]);
+    let write = |command: &str, input: &[PathBuf], name: &str| {
+        let out = folder.path().join(name);
+        std::fs::create_dir(&out).unwrap();
+        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_ringmark"));
+        program.arg(command).args(input).arg("--csv").arg(out.join("a.csv"));
+        for (format, file) in [("vllm", "v.json"), ("llmd", "l.json"), ("aiperf", "a.jsonl"), ("evalscope", "e")] {
+            program.arg("--export").arg(format!("{format}={}", out.join(file).display()));
+        }
+        let output = program.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        out
+    };
+    let (one, merged) = (write("report", &[whole], "one"), write("merge", &files, "merged"));
+    let read = |folder: &Path, file: &str| std::fs::read_to_string(folder.join(file)).unwrap();
+    for file in ["a.csv", "v.json"] {
+        assert_eq!(read(&merged, file), read(&one, file), "{file}");
+    }
+    assert_eq!(read(&merged, "a.jsonl").lines().count(), 37);
+    assert!(read(&merged, "l.json").contains("\"total\": 37"));
+    let rows = |folder: &Path| -> (i64, f64) {
+        let run = std::fs::read_dir(folder.join("e")).unwrap().next().unwrap().unwrap().path();
+        let database = rusqlite::Connection::open(run.join("benchmark_data.db")).unwrap();
+        let sql = "SELECT count(DISTINCT request_id), sum(start_time) FROM result";
+        database.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
+    };
+    assert_eq!((rows(&merged).0, rows(&merged).1.round()), (37, rows(&one).1.round()));
+}
+
+#[test]
+fn requests_of_another_shard_are_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let requests = evenly(20);
+    let call = Call { folder: folder.path(), requests: &requests, plan_hash: "aa" };
+    let files = call.store_shards(2, &[]);
+    let database = rusqlite::Connection::open(&files[1]).unwrap();
+    database.execute("UPDATE request SET idx = 4 WHERE idx = 5", []).unwrap();
+    let error = groups(&files).unwrap()[0].merge(false).unwrap_err().to_string();
+    assert!(error.contains("1_2.db: it is shard 1/2 but has request 4"), "{error}");
 }

@@ -3,6 +3,7 @@
 mod records;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use records::{closed, collect, push_failed, push_ok, report, start};
 use ringmark::options::Language;
@@ -45,16 +46,68 @@ fn sweep() -> Vec<Summary> {
 fn a_sweep_has_a_row_for_each_load_at_every_width() {
     let runs = sweep();
     let runs: Vec<&Summary> = runs.iter().collect();
-    for width in [80, 200] {
+    for width in [80, 110, 200] {
         let text = overview::render(&runs, Some("outputs/x"), width, false);
         assert!(text.lines().all(|line| line.width() <= width), "{text}");
         for what in ["通义千问-2.5", "Conc.", "Avg TTFT(s)", "Success Rate", "95.0%", "Highest RPS", "outputs/x"] {
-            assert!(text.contains(what), "{what}: {text}");
+            assert!(text.contains(what) || heads(&text).iter().any(|head| head == what), "{what}: {text}");
         }
         assert!(!text.contains('\u{1b}'), "no colours unless asked for");
     }
-    let wide = overview::render(&runs, None, 200, false);
-    assert!(wide.contains("| Conc. |   RPS | Avg Lat.(s) | P99 Lat.(s) | Gen. toks/s | Avg TTFT(s) |"), "{wide}");
+    for width in [110, 120, 200] {
+        for text in [overview::render(&runs, None, width, false), overview::render_on_screen(&runs, None, width, false)]
+        {
+            let table = text.split("Detailed performance metrics:\n").nth(1).unwrap();
+            assert!(
+                table.lines().take_while(|line| line.starts_with(['|', '+'])).all(|line| line.width() <= 110),
+                "{text}"
+            );
+            assert_eq!(heads(&text), DOCUMENTED, "{text}");
+        }
+    }
+}
+
+/// The columns of evalscope's report.
+const DOCUMENTED: [&str; 10] = [
+    "Conc.",
+    "RPS",
+    "Avg Lat.(s)",
+    "P99 Lat.(s)",
+    "Gen. toks/s",
+    "Avg TTFT(s)",
+    "P99 TTFT(s)",
+    "Avg TPOT(s)",
+    "P99 TPOT(s)",
+    "Success Rate",
+];
+
+/// The columns of the first table of loads, whose names can have two lines.
+fn heads(text: &str) -> Vec<String> {
+    let table = text.split("Detailed performance metrics:\n").nth(1).unwrap();
+    let lines = table.lines().skip(1).take_while(|line| line.starts_with('|'));
+    let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().to_string()).collect::<Vec<_>>();
+    let join = |names: Vec<String>, line: &str| -> Vec<String> {
+        names.iter().zip(cells(line)).map(|(name, more)| format!("{name} {more}").trim().to_string()).collect()
+    };
+    lines.fold(vec![String::new(); 20], join)
+}
+
+#[test]
+fn the_values_of_a_column_have_equal_decimals() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |parallel, ms| every(folder.path(), closed(40, parallel), 40, ms);
+    let text = rendered(&[at(1, 800), at(2, 80), at(4, 8)]);
+    let table = text.split("Detailed performance metrics:\n").nth(1).unwrap();
+    let rows = table.lines().filter(|line| line.starts_with('|')).filter(|line| line.contains('%'));
+    let decimals =
+        |cell: &str| cell.trim().trim_end_matches('*').split_once('.').map_or(0, |(_, decimals)| decimals.len());
+    let rows: Vec<Vec<usize>> = rows.map(|line| line.trim_matches('|').split('|').map(decimals).collect()).collect();
+    assert!(rows.len() == 3 && rows.iter().all(|row| *row == rows[0]), "{text}");
+    let of_run = screen::render(&at(8, 8), 200);
+    let table = of_run.split("Percentile results:\n").nth(1).unwrap();
+    let row = |line: &str| -> Vec<usize> { line.trim_matches('|').split('|').skip(1).map(decimals).collect() };
+    let rows: Vec<Vec<usize>> = table.lines().skip(3).take_while(|line| line.starts_with('|')).map(row).collect();
+    assert!(rows.len() > 8 && rows.iter().all(|row| *row == rows[0]), "{of_run}");
 }
 
 #[test]
@@ -74,15 +127,12 @@ fn a_screen_ends_with_the_table_of_loads_and_the_verdicts() {
     // Three more lines say what to open.
     let end: Vec<&str> = text.lines().rev().take(21).collect();
     let end = end.into_iter().rev().collect::<Vec<_>>().join("\n");
-    for what in [
-        "Detailed performance metrics:",
-        "| P99 TTFT(s) |",
-        "|   200 |",
-        "Concurrency 200: ✗ p99_ttft<=21ms: ∞ ms; ✓ rps",
-    ] {
+    for what in
+        ["Detailed performance metrics:", "| TTFT(s) |", "|   200 |", "Concurrency 200: ✗ p99_ttft<=21ms: ∞ ms; ✓ rps"]
+    {
         assert!(end.contains(what), "{what}: {text}");
     }
-    assert!(end.contains("Concurrency 1: ✓ p99_ttft<=21ms: 20* ms; "), "{text}");
+    assert!(end.contains("Concurrency 1: ✓ p99_ttft<=21ms: 20.00* ms; "), "{text}");
     let findings = text.split("Findings of single runs:\n").nth(1).unwrap().split("\n\n").next().unwrap();
     assert!(findings.lines().count() <= 9 && !findings.contains("  - "), "{findings}");
     assert!(!text.contains("table of failures") && text.contains("the failures in performance_summary.txt"), "{text}");
@@ -212,7 +262,8 @@ fn rendered(runs: &[Summary]) -> String {
 /// The first cells of the rows of the loads.
 fn first_cells(text: &str) -> Vec<&str> {
     let table = text.split("Detailed performance metrics:\n").nth(1).unwrap();
-    let cells = table.lines().skip(3).take_while(|line| line.starts_with('|'));
+    let cells = table.lines().skip(1).skip_while(|line| !line.starts_with('+')).skip(1);
+    let cells = cells.take_while(|line| line.starts_with('|'));
     cells.map(|line| line.trim_start_matches('|').split('|').next().unwrap().trim()).collect()
 }
 
@@ -353,7 +404,7 @@ fn objectives_are_judged_with_goodput() {
     let missed = from_database(&run(folder.path(), "b.db", with("p99_ttft<=19ms"), 5, 0)).unwrap();
     assert!(missed.missed_slo() && missed.slo.as_ref().unwrap().good_requests == 0);
     let text = screen::render(&missed, 80);
-    assert!(text.contains("| p99_ttft<=19ms |   20* ms | ") && text.contains("MISSED"), "{text}");
+    assert!(text.contains("| p99_ttft<=19ms | 20.00* ms | ") && text.contains("MISSED"), "{text}");
     assert_eq!(json::summary(&missed)["SLO"]["met"], false);
 }
 
@@ -365,7 +416,7 @@ fn refused_requests_miss_latency_objectives() {
     assert!(refused.missed_slo());
     let text = screen::render(&refused, 80);
     assert!(text.contains("| p99_ttft<=2 s |      ∞ s | MISSED  |"), "{text}");
-    assert!(text.contains("90 % | MISSED") && text.contains("10 % | met"), "{text}");
+    assert!(text.contains("90.00 % | MISSED") && text.contains("10.00 % | met"), "{text}");
     let slo = json::summary(&refused)["SLO"]["criteria"][0].clone();
     assert!(slo["value"].is_null() && slo["decided by failures"] == true && slo["met"] == false, "{slo}");
 }
@@ -414,7 +465,7 @@ fn shards_are_read_as_one_run() {
     assert!(!s.is_void(), "{:?}", s.findings);
     assert!(
         html::page(
-            &[html::Run::read_shards(&paths, shards::measured(&paths, &[]).unwrap()).unwrap()],
+            &[html::Run::from_measured(shards::measured(&paths, &[]).unwrap()).unwrap()],
             ringmark::spec::Language::En
         )
         .contains("200")
@@ -448,36 +499,100 @@ fn extreme_numbers_in_a_database_are_an_error_or_a_report() {
     drop(statement);
     sql.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
     drop(sql);
-    let bad = folder.path().join("bad.db");
+    let refused = AtomicUsize::new(0);
+    // Each thread has a database of its own.
+    std::thread::scope(|scope| {
+        for (part, columns) in columns.chunks(columns.len().div_ceil(THREADS)).enumerate() {
+            let (good, refused) = (&good, &refused);
+            let bad = folder.path().join(format!("bad{part}.db"));
+            scope.spawn(move || {
+                for (table, column) in columns {
+                    refused.fetch_add(refused_numbers(good, &bad, table, column), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    assert!(refused.into_inner() > 100);
+}
+
+const THREADS: usize = 4;
+
+/// How many numbers in this column make the database unreadable; any other makes a report.
+fn refused_numbers(good: &Path, bad: &Path, table: &str, column: &str) -> usize {
+    let (one, all) = (" WHERE rowid = 1", "");
+    let least = "-9223372036854775808";
+    let most = "9223372036854775807";
     let mut refused = 0;
-    for (table, column) in &columns {
-        for value in ["-9223372036854775808", "-1", "0", "4294967295", "9007199254740992", "9223372036854775807"] {
-            for rows in ["", " WHERE rowid = 1"] {
-                std::fs::copy(&good, &bad).unwrap();
-                let sql = rusqlite::Connection::open(&bad).unwrap();
-                // A key or a constraint may forbid it.
-                let changed = sql.execute(&format!("UPDATE {table} SET {column} = {value}{rows}"), []);
-                drop(sql);
-                if changed.is_err() {
-                    continue;
-                }
-                let made = std::panic::catch_unwind(|| {
-                    from_database(&bad).map(|summary| {
-                        screen::render(&summary, 100);
-                        json::summary(&summary);
-                    })?;
-                    html::from_databases(std::slice::from_ref(&bad), Language::En)
-                });
-                match made.unwrap_or_else(|_| panic!("{table}.{column} = {value}{rows}")) {
-                    Ok(_) => {}
-                    Err(error) => {
-                        let text = error.to_string();
-                        assert!(text.contains(&format!(" of {table} has a value out of range")), "{column}: {text}");
-                        refused += 1;
-                    }
-                }
-            }
+    for (value, rows) in [
+        (least, all),
+        (least, one),
+        ("-1", one),
+        ("0", all),
+        ("4294967295", one),
+        ("9007199254740992", all),
+        (most, all),
+        (most, one),
+    ] {
+        std::fs::copy(good, bad).unwrap();
+        let sql = rusqlite::Connection::open(bad).unwrap();
+        // A key or a constraint may forbid it.
+        let changed = sql.execute(&format!("UPDATE {table} SET {column} = {value}{rows}"), []);
+        drop(sql);
+        if changed.is_err() {
+            continue;
+        }
+        let made = std::panic::catch_unwind(|| {
+            html::Run::read(bad).map(|run| {
+                screen::render(&run.summary, 100);
+                json::summary(&run.summary);
+                html::page(&[run], Language::En)
+            })
+        });
+        if let Err(error) = made.unwrap_or_else(|_| panic!("{table}.{column} = {value}{rows}")) {
+            let text = error.to_string();
+            assert!(text.contains(&format!(" of {table} has a value out of range")), "{column}: {text}");
+            refused += 1;
         }
     }
-    assert!(refused > 100, "{refused}");
+    refused
+}
+
+#[test]
+fn the_result_at_a_glance_fits_a_small_screen() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let mut block = Block::new(0);
+    for index in 0..60 {
+        match index % 10 {
+            9 => push_failed(&mut block, index, index * 60, Outcome::Failed(Failure::Status), "503 busy"),
+            _ => push_ok(&mut block, index, index * 60, &[20, 30, 40, 50]),
+        }
+        let record = block.records.last_mut().unwrap();
+        record.output_tokens = record.output_tokens.map(|_| 8);
+        record.write_start = record.write_start.map(|start| start.plus_ns(15 * ringmark::time::MS));
+    }
+    let mut worker = report(Phase::Measured);
+    worker.receive_lag_ns.record(5 * ringmark::time::MS).unwrap();
+    (worker.involuntary_switches, worker.buffer_shortages, worker.cpu_user_ns) = (100, 2, 90 * ringmark::time::MS);
+    let facts = RunFacts { slo: "p99_ttft<=19ms p99_latency<=1 rps>=1 failed<=1%".to_string(), ..closed(60, 1) };
+    let messages = vec![CollectorMessage::Block(block), CollectorMessage::Worker(Box::new(worker))];
+    collect(&path, start(facts, Save::Text), messages);
+    let summary = from_database(&path).unwrap();
+    for width in [80, 200] {
+        let text = screen::brief(&summary, width, false);
+        assert!(text.lines().all(|line| line.width() <= width), "{text}");
+        // Three lines about files follow, and the prompt.
+        let lines: Vec<&str> = text.lines().collect();
+        let end = lines[lines.len() - 20..].join("\n");
+        for part in [
+            "60 requests in ",
+            "Throughput: ",
+            "| TPOT from (ms) |",
+            "✗ p99_ttft<=19ms",
+            "Error of this client",
+            "more in performance_summary.txt",
+        ] {
+            assert!(end.contains(part), "{part}: {text}");
+        }
+    }
 }

@@ -2,9 +2,10 @@
 //! missing.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 
 use ringmark::mock::{Config, Mock};
 use ringmark::record::facts::{RunEnd, RunFacts};
@@ -346,4 +347,230 @@ fn what_shards_cannot_do_is_refused_with_one_line() {
         );
     }
     assert!(!folder.path().join("x").exists());
+}
+
+/// The rows of a table of a database.
+fn count(path: &Path, table: &str) -> i64 {
+    let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    database.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+}
+
+/// Shards compare their clocks before, during and after the run, where shard 0 has an address. Here they have one clock.
+#[test]
+fn clocks_are_compared_during_the_run() {
+    for with_tcp in [false, true] {
+        let (mock, folder) = (mock("ttft=1ms&itl=1ms&tokens=3"), tempfile::tempdir().unwrap());
+        let meet = if with_tcp { tcp() } else { format!("{} --shard-address 127.0.0.1", dir(folder.path())) };
+        let flags = format!("--open-loop --rate 50 --duration 1.5 {meet}");
+        for output in ends(start(&mock, folder.path(), 2, &flags)) {
+            assert_measured(&output);
+        }
+        let found = databases(&folder.path().join("results"));
+        assert_eq!(count(&found[0], "clock_exchange"), 0, "shard 0 has the clock that the other is compared with");
+        // Every 20 ms before the start, every second from then on, and 20 at the end.
+        let exchanges = count(&found[1], "clock_exchange");
+        assert!((22..400).contains(&exchanges), "{exchanges}");
+        let merged = merge(&folder.path().join("results"));
+        let offset = &merged["Shards"][1]["clock_offset_ns"];
+        let (low, high) = (offset[0].as_i64().unwrap(), offset[1].as_i64().unwrap());
+        assert!(low <= 0 && 0 <= high && high - low < 1_000_000_000, "{offset}");
+        assert_eq!(merged["Shards"][1]["clock_error_ns"], 0, "it is one clock");
+        let latest = std::fs::read_link(folder.path().join("results/latest")).unwrap();
+        assert_eq!(
+            Some(latest.as_path()),
+            found[0].parent().unwrap().parent().unwrap().parent().unwrap().file_name().map(Path::new)
+        );
+    }
+}
+
+fn signal(child: &Child, signal: rustix::process::Signal) {
+    rustix::process::kill_process(rustix::process::Pid::from_child(child), signal).unwrap();
+}
+
+/// Waits until a run has stored requests.
+fn wait_for_requests(results: &Path, shards: usize) {
+    let has_requests = |path: &PathBuf| {
+        let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
+        let counted = database
+            .and_then(|database| database.query_row("SELECT count(*) FROM request", [], |row| row.get::<_, i64>(0)));
+        counted.is_ok_and(|count| count > 0)
+    };
+    while databases(results).iter().filter(|path| has_requests(path)).count() < shards {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+/// Killed in the middle of a run: the others finish, and the merge names it with its time.
+#[test]
+fn a_shard_that_is_killed_during_the_run_ends_the_joint_figures() {
+    let (mock, folder) = (mock("ttft=1ms&itl=1ms&tokens=3"), tempfile::tempdir().unwrap());
+    let flags = format!("--open-loop --rate 300 --duration 4 --workers 1 {}", tcp());
+    let mut shards = start(&mock, folder.path(), 3, &flags);
+    let results = folder.path().join("results");
+    wait_for_requests(&results, 3);
+    std::thread::sleep(std::time::Duration::from_millis(1_500));
+    shards[1].kill().unwrap();
+    let outputs = ends(shards);
+    assert!(outputs[1].status.code().is_none());
+    [&outputs[0], &outputs[2]].into_iter().for_each(assert_measured);
+    let merged = merge(&results);
+    let found = merged["Findings"].as_array().unwrap();
+    let ended = found.iter().find(|finding| finding["kind"] == "shard_ended").unwrap_or_else(|| panic!("{found:?}"));
+    assert_eq!((&ended["shard"], &ended["killed"]), (&1.into(), &true.into()));
+    let until_s = ended["until_ns"].as_f64().unwrap() / 1e9;
+    let window = &merged["Joint figures"]["all_shards_measured_s"];
+    assert!(window[1].as_f64().unwrap() <= until_s && until_s < 4.0, "{window} {until_s}");
+}
+
+/// Stopped before the start and continued after it: it begins late, which the merge names.
+#[test]
+fn a_shard_that_begins_late_is_named() {
+    let (mock, folder) = (mock("ttft=1ms&itl=1ms&tokens=3"), tempfile::tempdir().unwrap());
+    let flags = format!("--parallel 4 --duration 4 {} --shard-address 127.0.0.1", tcp());
+    let shards = start(&mock, folder.path(), 2, &flags);
+    let results = folder.path().join("results");
+    // The start that all have agreed on is stored a second before it.
+    let is_agreed = |path: &PathBuf| {
+        let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
+        let sql = "SELECT count(*) FROM run WHERE key = 'shard_start'";
+        let found = database.and_then(|database| database.query_row(sql, [], |row| row.get::<_, i64>(0)));
+        found.is_ok_and(|count| count > 0)
+    };
+    while databases(&results).iter().filter(|path| is_agreed(path)).count() < 2 {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    signal(&shards[1], rustix::process::Signal::STOP);
+    std::thread::sleep(std::time::Duration::from_millis(2_500));
+    signal(&shards[1], rustix::process::Signal::CONT);
+    for output in ends(shards) {
+        assert_measured(&output);
+    }
+    let merged = merge(&results);
+    let found = merged["Findings"].as_array().unwrap();
+    let late = found.iter().find(|finding| finding["kind"] == "shard_late").unwrap_or_else(|| panic!("{found:?}"));
+    let late_ns = late["late_ns"].as_u64().unwrap();
+    assert!(late["shard"] == 1 && late_ns > 500_000_000, "{late}");
+    assert_eq!(merged["Shards"][1]["late_ns"], late_ns);
+    assert!(merged["Joint figures"]["all_shards_measured_s"][0].as_f64().is_some());
+}
+
+/// A stopped shard that does not come in time: every other one names it, and nothing is left.
+#[test]
+fn a_stopped_shard_before_the_start_ends_the_call_of_all() {
+    for meet in [tcp as fn() -> String, || String::new()] {
+        let (mock, folder) = (mock(""), tempfile::tempdir().unwrap());
+        let meet = match meet() {
+            none if none.is_empty() => dir(folder.path()),
+            meet => meet,
+        };
+        let results = folder.path().join("results");
+        let data = folder.path().join("pipe");
+        // It waits for its prompts for ever, as a process does that is stopped.
+        assert!(Command::new("mkfifo").arg(&data).status().unwrap().success());
+        let prompts = folder.path().join("a.txt");
+        std::fs::write(&prompts, "a prompt\n").unwrap();
+        let flags = |path: &Path, index: u32| {
+            format!(
+                "-n 9 --parallel 3 --dataset line_by_line --dataset-path {} {meet} --rendezvous-timeout 5 --shard {index}/3",
+                path.display()
+            )
+        };
+        let spawn = |path: &Path, index| perf(&mock, &results, &flags(path, index)).spawn().unwrap();
+        let (first, third) = (spawn(&prompts, 0), spawn(&prompts, 2));
+        let mut stuck = spawn(&data, 1);
+        let outputs = ends(vec![first, third]);
+        stuck.kill().unwrap();
+        stuck.wait().unwrap();
+        for output in &outputs {
+            let text = error(output);
+            assert_eq!(output.status.code(), Some(2), "{text}");
+            assert!(text.contains("shard 1") && text.contains("--rendezvous-timeout"), "{text}");
+        }
+        assert_eq!(databases(&results), [] as [PathBuf; 0]);
+    }
+}
+
+/// A relay to `target` that forwards connections until it is cut.
+struct Relay {
+    port: u16,
+    open: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Relay {
+    fn start(target: u16) -> Relay {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let open = Arc::new(Mutex::new(Vec::new()));
+        let kept = open.clone();
+        std::thread::spawn(move || {
+            for near in listener.incoming().flatten() {
+                // Shard 0 may not listen yet.
+                let far = loop {
+                    match TcpStream::connect((Ipv4Addr::LOCALHOST, target)) {
+                        Ok(far) => break far,
+                        Err(_) => std::thread::sleep(std::time::Duration::from_millis(20)),
+                    }
+                };
+                for (mut from, mut to) in
+                    [(&near, &far), (&far, &near)].map(|(a, b)| (a.try_clone().unwrap(), b.try_clone().unwrap()))
+                {
+                    std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+                }
+                kept.lock().unwrap().extend([near, far]);
+            }
+        });
+        Relay { port, open }
+    }
+
+    fn cut(&self) {
+        self.open.lock().unwrap().drain(..).for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
+    }
+}
+
+/// Shard 0 listens where `--shard-address` says, and the others reach it by another address. Once all have started, nothing
+/// that happens to their connection matters.
+#[test]
+fn a_partition_after_the_start_changes_nothing() {
+    let (mock, folder) = (mock("ttft=1ms&itl=1ms&tokens=3"), tempfile::tempdir().unwrap());
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let relay = Relay::start(port);
+    let results = folder.path().join("results");
+    let flags = format!(
+        "--open-loop --rate 200 --duration 2 --rendezvous tcp:127.0.0.1:{} --shard-address 127.0.0.1:{port}",
+        relay.port
+    );
+    let shards = start(&mock, folder.path(), 2, &flags);
+    wait_for_requests(&results, 2);
+    relay.cut();
+    for output in ends(shards) {
+        assert_measured(&output);
+    }
+    let merged = merge(&results);
+    assert_eq!(merged["Shards"].as_array().unwrap().len(), 2);
+    let missing = |finding: &serde_json::Value| finding["code"] == "shards_missing";
+    assert!(!merged["Findings"].as_array().unwrap().iter().any(missing), "{}", merged["Findings"]);
+    // By the address of shard 0, not through the relay.
+    assert!(count(&databases(&results)[1], "clock_exchange") > 20);
+}
+
+/// The same between two runs ends the call on both sides, with what was measured.
+#[test]
+fn a_partition_between_two_runs_ends_the_call_with_what_was_measured() {
+    let (mock, folder) = (mock("ttft=1ms&itl=1ms&tokens=3"), tempfile::tempdir().unwrap());
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let relay = Relay::start(port);
+    let results = folder.path().join("results");
+    let flags = format!(
+        "--parallel 2 4 --duration 1 --sleep-interval 0 --rendezvous tcp:127.0.0.1:{} --shard-address 127.0.0.1:{port}",
+        relay.port
+    );
+    let shards = start(&mock, folder.path(), 2, &flags);
+    wait_for_requests(&results, 2);
+    relay.cut();
+    for output in ends(shards) {
+        let text = error(&output);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.contains("has ended, or was killed") && text.contains("ringmark report"), "{text}");
+    }
+    assert_eq!(databases(&results).len(), 2, "those of the first run");
 }

@@ -407,9 +407,9 @@ fn files_from_before_conversations_are_read() {
     };
     assert_eq!(found(&path), [(2, None)]);
     assert!(Reader::open(&path).unwrap().run().unwrap().workers.iter().all(|worker| worker.stalls.is_none()));
-    old.execute_batch("PRAGMA user_version = 8").unwrap();
+    old.execute_batch("PRAGMA user_version = 9").unwrap();
     let error = Reader::open(&path).err().unwrap().to_string();
-    assert!(error.contains("has schema 8, this ringmark reads 7"), "{error}");
+    assert!(error.contains("has schema 9, this ringmark reads 8"), "{error}");
 }
 
 #[test]

@@ -113,6 +113,54 @@ fn the_speed_benchmark_has_its_own_size_endpoint_and_length() {
 }
 
 #[test]
+fn the_speed_benchmark_has_the_lengths_of_2024_on_request() {
+    let spec = completions().with(|s| {
+        s.data.dataset = Some("speed_benchmark".to_string());
+        s.data.dataset_args = Some(r#"{"lengths": [96, 2048]}"#.to_string());
+    });
+    assert_eq!(plans(&spec).unwrap()[0].requests, Some(4));
+    let made = bodies(&workload(&spec).unwrap(), 4);
+    let lengths: Vec<usize> = made.iter().map(|body| body["prompt"].as_str().unwrap().chars().count()).collect();
+    assert_eq!(lengths, [96, 96, 2048, 2048]);
+}
+
+#[test]
+fn texts_are_cut_to_a_number_of_tokens() {
+    for name in ["deepseek", "qwen2_5"] {
+        let tokens = Tokenizer::open(tokenizer(name).as_ref()).unwrap();
+        let counts_with = |dataset_args: &str| {
+            let spec = from_file("openqa", "open_qa.jsonl").with(|s| {
+                s.data.tokenizer_path = Some(tokenizer(name));
+                s.data.dataset_args = Some(dataset_args.to_string());
+            });
+            let made = workload(&spec)?;
+            let made = bodies(&made, made.bodies.len() as u64);
+            Ok::<_, String>(made.iter().map(|body| tokens.count(content(body)).unwrap()).collect::<Vec<u64>>())
+        };
+        let uncut = counts_with(r#"{"target_input_len": 1000}"#).unwrap();
+        let (least, most) = (*uncut.iter().min().unwrap(), *uncut.iter().max().unwrap());
+        assert!(least < most);
+        let cut = counts_with(&format!("{{\"target_input_len\": {}}}", most - 1)).unwrap();
+        assert_eq!(cut.len(), uncut.len());
+        assert!(cut.iter().all(|count| *count < most) && cut.contains(&least), "{cut:?}");
+        let exact = counts_with(&format!("{{\"target_input_len\": {most}, \"input_len_mode\": \"drop\"}}")).unwrap();
+        assert!(!exact.is_empty() && exact.iter().all(|count| *count == most), "{exact:?}");
+        let error = counts_with(r#"{"target_input_len": 1000, "input_len_mode": "drop"}"#).unwrap_err();
+        assert!(error.contains("no text has 1000 tokens or more"), "{error}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lines");
+    fs::write(&path, "a text\n{\"messages\": []}\n").unwrap();
+    let spec = from_file("line_by_line", "").with(|s| {
+        s.data.dataset_path = Some(path.clone());
+        s.data.tokenizer_path = Some(tokenizer("deepseek"));
+        s.data.dataset_args = Some(r#"{"target_input_len": 3}"#.to_string());
+    });
+    let error = workload(&spec).unwrap_err();
+    assert!(error.contains("lines, line 2: target_input_len cuts texts"), "{error}");
+}
+
+#[test]
 fn texts_for_embedding_and_ranking() {
     let embed = from_file("embedding", "embedding.jsonl").with(|s| s.target.api = "openai_embedding".to_string());
     let embed = embed.with(|s| s.target.url = Some("http://h/v1/embeddings".to_string()));

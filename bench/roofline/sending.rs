@@ -38,15 +38,16 @@ pub fn send_lag(full: bool) {
             );
             print_lags(&name, lags_us(&run), &more);
         }
-        gaps(full, &server);
+        gaps(full);
     }
 }
 
-/// Whether the gaps that the server sees are those of a Poisson process.
-fn gaps(full: bool, server: &Server) {
+/// Whether the gaps that the server sees are those of a Poisson process. It polls without sleeping: otherwise, it would
+/// see requests together that arrive while it wakes up.
+fn gaps(full: bool) {
     let (rate, requests) = if full { (500.0, 5_000) } else { (500.0, 200) };
-    server.reset();
-    let run = open_loop(server, rate, "poisson", false, requests);
+    let server = Server::start("ttft=5ms&tokens=1&spin=on");
+    let run = open_loop(&server, rate, "poisson", false, requests);
     let truth = server.truth();
     let requests = truth["requests"].as_array().expect("the records have a list of requests");
     let mut received: Vec<f64> = requests.iter().filter_map(|request| request["received_first"].as_f64()).collect();

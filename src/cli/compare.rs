@@ -13,7 +13,7 @@ use crate::files;
 use crate::options::Language;
 use crate::report::call_document::document;
 use crate::report::compare::{
-    Comparison, Gate, Given, Limit, comparison, html, json, judge, markdown, render, render_gate, scan_limits,
+    Comparison, Gate, Given, Limit, comparison, html, json, judge, markdown, pooled, render, render_gate, scan_limits,
 };
 use crate::report::{Measured, measured};
 use crate::spec::values;
@@ -28,6 +28,10 @@ pub struct CompareArgs {
     /// Compare runs even if their workloads differ
     #[arg(long)]
     pub force: bool,
+    /// Take each FILE as one side: its runs of a load count as repetitions, though several calls made them. For builds that
+    /// are measured in turn, each with a folder of its own
+    #[arg(long)]
+    pub pool: bool,
     /// Also write the comparison as an HTML page to FILE
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
@@ -64,6 +68,9 @@ pub(crate) fn show(args: &CompareArgs) -> Result<u8, EarlyExit> {
                 .to_string(),
         ));
     }
+    if args.pool && places.len() < 2 {
+        return Err(exit("--pool compares folders, but there is only one: give two or more".to_string()));
+    }
     let read = |path: &PathBuf| measured(path).map_err(|error| exit(error.to_string()));
     let runs: Vec<Measured> = places.iter().flatten().map(read).collect::<Result<_, _>>()?;
     if let Some((file, _)) = places.iter().flatten().zip(&runs).find(|(_, run)| run.run.facts.shard.is_some()) {
@@ -72,7 +79,8 @@ pub(crate) fn show(args: &CompareArgs) -> Result<u8, EarlyExit> {
             file.display()
         )));
     }
-    let comparison = comparison(&given(args, &places, &runs));
+    let given = given(args, &places, &runs);
+    let comparison = if args.pool { pooled(&given) } else { comparison(&given) };
     check(&comparison, args.force).map_err(exit)?;
     output.print(&render(&comparison, output.width(FILE_WIDTH)));
     if let Some(path) = &args.html {
@@ -144,6 +152,11 @@ fn check(comparison: &Comparison<'_>, force: bool) -> Result<(), String> {
     }
     match comparison.first_difference().filter(|_| !force) {
         None => Ok(()),
+        Some((a, b, what)) if a.name == b.name => Err(format!(
+            "the runs in {} measured different workloads ({}): compare runs of the same workload, or add --force",
+            a.name,
+            what.join("; ")
+        )),
         Some((a, b, what)) => Err(format!(
             "{} and {} measured different workloads ({}): compare runs of the same workload, or add --force",
             a.name,

@@ -1,6 +1,6 @@
 //! `ringmark judge`: runs a client against the mock and compares what it did and reported with the mock's records.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -14,11 +14,13 @@ use super::terminal::print;
 use crate::files;
 use crate::host::children;
 use crate::host::limits::raise_open_files;
-use crate::judge::checks::Verdict;
-use crate::judge::claims::{FORMATS, Format, format_named};
 use crate::judge::client::PLACEHOLDERS;
+use crate::judge::result_file::{FORMATS, Format, format_named};
 use crate::judge::scenario::{self, Scenario};
-use crate::judge::{Asked, Judgement, Judging, judge, text};
+use crate::judge::sheet::{self, Client};
+use crate::judge::verdict::Verdict;
+use crate::judge::{Asked, Judgement, Judging, judge, page, text};
+use crate::server::local;
 
 /// Flags of `ringmark judge`.
 #[derive(Args, Debug)]
@@ -45,14 +47,28 @@ pub struct JudgeArgs {
     /// Seconds after which a client is ended
     #[arg(long, value_name = "S", default_value = "120", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
+    /// Name of the client on pages and sheets [default: the program's]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
     /// Write all that was found as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write all that was found as an HTML page
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Show clients that were judged before side by side: files that --json wrote. No client is started
+    #[arg(
+        long,
+        value_name = "FILE",
+        num_args = 1..,
+        conflicts_with_all = ["scenario", "parallel", "rate", "number", "read", "result", "timeout", "name", "parameters", "command"],
+    )]
+    compare: Vec<PathBuf>,
     /// Parameters of the server that replace those of the scenario; see 'ringmark mock --help'
     #[arg(value_name = "KEY=VALUE")]
     parameters: Vec<String>,
     /// The client: program and arguments, with placeholders; no shell is involved
-    #[arg(last = true, required = true, value_name = "COMMAND")]
+    #[arg(last = true, required_unless_present = "compare", value_name = "COMMAND")]
     command: Vec<String>,
 }
 
@@ -75,10 +91,13 @@ fn after_help() -> String {
         out.push_str(&format!("  {name:<18} {meaning}\n"));
     }
     out.push_str(
-        "\nThe client starts in an empty folder, which is also its HOME, with a process group of its own, without secrets in its\n\
+        "\nThe client starts in a folder of its own, which is also its HOME, with a process group of its own, without secrets in its\n\
          environment, on all cores but the server's. Exit status: 0 if nothing is wrong, 1 if a check failed, 2 if the client\n\
-         could not be judged, 3 if the server was too late to judge it.\n\n\
-         Example: ringmark judge --parallel 8 --number 100 --read vllm -- vllm-rs bench serve --base-url {url} --model {model}\n",
+         could not be judged, 3 if the server was too late to judge it; with --compare 0, or 2 if a file cannot be read.\n\
+         'ringmark guide judge' describes the checks.\n\n\
+         Examples:\n  \
+         ringmark judge --parallel 8 --number 100 --read vllm -- vllm-rs bench serve --base-url {url} --model {model}\n  \
+         ringmark judge --compare vllm.json sglang.json --html clients.html\n",
     );
     out
 }
@@ -98,7 +117,9 @@ impl JudgeArgs {
 
     fn judging(&self) -> Judging {
         let mentions = |placeholder: &str| self.command.iter().any(|word| word.contains(placeholder));
+        let program = self.command.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
         Judging {
+            name: self.name.clone().unwrap_or_else(|| program.to_string_lossy().into_owned()),
             command: self.command.clone(),
             mock: self.parameters.join("&"),
             parallel: self.parallel.unwrap_or(PARALLEL),
@@ -117,13 +138,20 @@ impl JudgeArgs {
     }
 }
 
-/// Judges the client in each scenario and prints what was found.
+/// Judges the client in each scenario, or reads what was found earlier, and prints it.
 pub fn run(args: &JudgeArgs) -> Result<u8, EarlyExit> {
+    if !args.compare.is_empty() {
+        return compare(args);
+    }
     let error = |error: String| EarlyExit::error(&error);
     let scenarios = args.scenarios().map_err(|why| error(format!("--scenario: {why}")))?;
     let judging = args.judging();
     let stop = Arc::new(AtomicU8::new(interrupt::GO_ON));
-    interrupt::watch(stop.clone(), || {}, children::kill_all).map_err(|why| error(why.to_string()))?;
+    let kill_all = || {
+        children::kill_all();
+        local::kill_all();
+    };
+    interrupt::watch(stop.clone(), || {}, kill_all).map_err(|why| error(why.to_string()))?;
     raise_open_files();
     let width = screen_width();
     let mut judgements = Vec::new();
@@ -137,20 +165,39 @@ pub fn run(args: &JudgeArgs) -> Result<u8, EarlyExit> {
         judgements.push(judgement);
     }
     if judgements.len() > 1 {
-        print(&text::sheet(&judgements, width))?;
+        print(&text::summary(&judgements, width))?;
     }
     print(&text::score(&judgements))?;
-    if let Some(file) = &args.json {
-        write_json(file, &judgements)?;
-    }
-    Ok(exit_status(&judgements))
+    let status = exit_status(&judgements);
+    write_files(args, &sheet::clients(judgements, ""))?;
+    Ok(status)
 }
 
-fn write_json(file: &std::path::Path, judgements: &[Judgement]) -> Result<(), EarlyExit> {
-    let wrong = |why: String| EarlyExit::error(&format!("--json {}: {why}", file.display()));
-    let mut text = serde_json::to_string_pretty(judgements).map_err(|why| wrong(why.to_string()))?;
-    text.push('\n');
-    files::write_named(file, text.as_bytes()).map_err(|why| wrong(why.to_string()))
+/// Shows clients that were judged before side by side.
+fn compare(args: &JudgeArgs) -> Result<u8, EarlyExit> {
+    let clients = sheet::read(&args.compare).map_err(|why| EarlyExit::error(&format!("--compare: {why}")))?;
+    print(&text::side_by_side(&clients, screen_width()))?;
+    write_files(args, &clients)?;
+    Ok(status::DONE)
+}
+
+fn write_files(args: &JudgeArgs, clients: &[Client]) -> Result<(), EarlyExit> {
+    if let Some(file) = &args.json {
+        let judgements: Vec<&Judgement> = clients.iter().flat_map(|client| &client.judgements).collect();
+        let text = serde_json::to_string_pretty(&judgements);
+        let mut text = text.map_err(|why| EarlyExit::error(&format!("--json: {why}")))?;
+        text.push('\n');
+        write("--json", file, &text)?;
+    }
+    if let Some(file) = &args.html {
+        write("--html", file, &page::html(clients))?;
+    }
+    Ok(())
+}
+
+fn write(flag: &str, file: &Path, text: &str) -> Result<(), EarlyExit> {
+    let wrong = |why: std::io::Error| EarlyExit::error(&format!("{flag} {}: {why}", file.display()));
+    files::write_named(file, text.as_bytes()).map_err(wrong)
 }
 
 fn exit_status(judgements: &[Judgement]) -> u8 {

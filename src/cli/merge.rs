@@ -10,9 +10,11 @@ use super::run_files::databases;
 use super::terminal::print;
 use crate::files;
 use crate::options::Language;
-use crate::report::export::write_csv;
+use crate::plan::export::Export;
+use crate::report::export::write_runs;
 use crate::report::merge::groups;
 use crate::report::{html, screen};
+use crate::spec::output::exports;
 use crate::spec::values;
 
 /// Flags of `ringmark merge`.
@@ -35,9 +37,13 @@ pub struct MergeArgs {
     /// list
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Write a CSV file of the run, in the columns of LMDeploy's profile_throughput.py
+    /// Write a CSV file with one row for each run, in the columns of LMDeploy's profile_throughput.py
     #[arg(long, value_name = "FILE")]
     pub csv: Option<PathBuf>,
+    /// Write a file in the format of another tool: vllm, aiperf, llmd, evalscope-db, or lmdeploy-api (the CSV of its
+    /// profile_restful_api.py); or a folder for evalscope's own reports and dashboards: evalscope=DIR
+    #[arg(long, value_name = "FORMAT=FILE", num_args = 1)]
+    pub export: Vec<String>,
 }
 
 /// What is written beside the tables.
@@ -46,7 +52,7 @@ pub(super) struct MergeOutput {
     pub html: Option<PathBuf>,
     pub language: Language,
     pub json: Option<PathBuf>,
-    pub csv: Option<PathBuf>,
+    pub exports: Vec<Export>,
 }
 
 pub(crate) fn show(args: &MergeArgs) -> Result<u8, EarlyExit> {
@@ -54,8 +60,9 @@ pub(crate) fn show(args: &MergeArgs) -> Result<u8, EarlyExit> {
     for path in &args.files {
         files.extend(databases(path).map_err(|text| EarlyExit::error(&text))?);
     }
-    let MergeArgs { html, language, json, csv, .. } = args;
-    let output = MergeOutput { html: html.clone(), language: *language, json: json.clone(), csv: csv.clone() };
+    let MergeArgs { html, language, json, csv, export, .. } = args;
+    let exports = exports(csv.as_deref(), export, None).map_err(|error| EarlyExit::error(&error.to_string()))?;
+    let output = MergeOutput { html: html.clone(), language: *language, json: json.clone(), exports };
     merge(&files, args.allow_missing, &output)
 }
 
@@ -63,11 +70,6 @@ pub(crate) fn show(args: &MergeArgs) -> Result<u8, EarlyExit> {
 pub(super) fn merge(files: &[PathBuf], allow_missing: bool, output: &MergeOutput) -> Result<u8, EarlyExit> {
     let exit = |text: String| EarlyExit::error(&text);
     let groups = groups(files).map_err(|error| exit(error.to_string()))?;
-    if output.csv.is_some() && groups.len() > 1 {
-        return Err(exit(
-            "--csv is for one run, and these are several: give the folders of the runs one by one".to_string(),
-        ));
-    }
     let (mut pages, mut json, mut void) = (Vec::new(), Vec::new(), false);
     for group in &groups {
         let merged = group.merge(allow_missing).map_err(|error| exit(error.to_string()))?;
@@ -77,11 +79,7 @@ pub(super) fn merge(files: &[PathBuf], allow_missing: bool, output: &MergeOutput
         print(&merged.render(screen_width()))?;
         void |= summary.is_void();
         json.push(merged.json());
-        if let Some(path) = &output.csv {
-            write_csv(path, summary).map_err(|error| exit(error.to_string()))?;
-            print(&format!("Written: {}\n", path.display()))?;
-        }
-        let page = output.html.as_ref().map(|_| html::Run::read_shards(&group.files, merged.measured));
+        let page = output.html.as_ref().map(|_| html::Run::from_merged(merged));
         pages.extend(page.transpose().map_err(|error| exit(error.to_string()))?);
     }
     if let Some(path) = &output.json {
@@ -90,6 +88,11 @@ pub(super) fn merge(files: &[PathBuf], allow_missing: bool, output: &MergeOutput
     }
     if let Some(path) = &output.html {
         write(path, html::page(&pages, output.language).as_bytes())?;
+    }
+    let names: Vec<PathBuf> = groups.iter().map(|group| group.files[0].clone()).collect();
+    let read = |number: usize| Ok(groups[number].merge(allow_missing)?.measured);
+    for path in write_runs(&output.exports, &names, &read).map_err(|error| exit(error.to_string()))? {
+        print(&format!("Written: {}\n", path.display()))?;
     }
     Ok(if void { status::VOID } else { status::DONE })
 }

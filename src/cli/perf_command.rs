@@ -171,12 +171,8 @@ pub(crate) fn run(
         true => Ok(()),
         false => write_exports(&exports, &measured.runs, &screen),
     };
-    // Shards share the folder of their call, to which the first one links.
-    let is_first = shard.as_ref().is_none_or(|shard| shard.share.is_first());
-    let of_call = root.parent().filter(|_| shard.is_some() && !spec.output.no_timestamp);
     if !measured.runs.is_empty()
-        && is_first
-        && let Err(error) = results::link_latest(&spec.output, of_call.unwrap_or(&root))
+        && let Err(error) = results::link_latest(&spec.output, &root, shard.as_ref().map(|shard| shard.share))
     {
         log.warning(&error);
     }
@@ -204,6 +200,10 @@ pub(crate) fn run(
         if let Some(reason) = reason.filter(|_| spec.output.quiet) {
             print_error(&format!("{reason}\n"));
         }
+    }
+    if let Some(rendezvous) = &rendezvous {
+        // The others compare their clocks with this machine's until their runs end.
+        rendezvous.borrow().wait_for_exchanges(&|| stop.load(Ordering::Relaxed) != interrupt::GO_ON);
     }
     screen.output.finish()?;
     Ok(status)
@@ -258,11 +258,11 @@ fn run_sweep(
         }
         let summary = &finished.summary;
         if screen.verbose {
-            screen.print(&|width| tables::render(summary, width));
+            screen.print(&|width| tables::render_stored(summary, Some(&finished.database), width));
         } else if count == 1 {
             screen.print(&|width| tables::brief(summary, width, screen.output.has_colours()));
         }
-        append(&tables::render(summary, FILE_WIDTH), &root)
+        append(&tables::render_stored(summary, Some(&finished.database), FILE_WIDTH), &root)
     };
     let mut result = sweep::run_all(plans, context, &mut ended);
     let shown = show_sweep(spec, &result, screen, &root);

@@ -12,6 +12,7 @@ use super::merge;
 use super::run_files::databases;
 use super::terminal::Output;
 use crate::files;
+use crate::finding::Finding;
 use crate::options::Language;
 use crate::report::call_document::{document, stored_runs};
 use crate::report::export::write_all;
@@ -62,22 +63,21 @@ pub(crate) fn show(args: &ReportArgs) -> Result<u8, EarlyExit> {
     }
     let runs: Vec<Measured> = files.iter().map(read).collect::<Result<_, _>>()?;
     if runs.len() > 1 && runs.iter().all(|run| run.run.facts.shard.is_some()) {
-        if !exports.is_empty() || args.json.is_some() {
-            let flags = "--csv, --export and --json do not write merged shards here";
-            return Err(exit(format!("{flags}: use 'ringmark merge' with --csv or --json")));
+        if args.json.is_some() {
+            return Err(exit("--json does not write merged shards here: use 'ringmark merge --json'".to_string()));
         }
         drop(runs);
-        let output =
-            merge::MergeOutput { html: args.html.clone(), language: args.language, ..merge::MergeOutput::default() };
+        let output = merge::MergeOutput { html: args.html.clone(), language: args.language, exports, json: None };
         return merge::merge(&files, false, &output);
     }
     let output = Output::beside_document(is_stdout(args.json.as_ref()));
     let width = output.width(FILE_WIDTH);
     if shards::are_shards(&runs) {
+        let repeated = shards::same_prompts(&runs);
         if !exports.is_empty() {
             return Err(exit("--csv and --export cannot write merged shards: give one file".to_string()));
         }
-        return show_shards(args, &files, output);
+        return show_shards(args, &files, repeated, output);
     }
     if !args.force {
         check_alike(&runs, &files).map_err(exit)?;
@@ -89,7 +89,7 @@ pub(crate) fn show(args: &ReportArgs) -> Result<u8, EarlyExit> {
         if let Some(shard) = &run.run.facts.shard {
             output.print(&format!("Shard {} of a load: 'ringmark merge' combines all its shards.\n", shard.share));
         }
-        output.print(&screen::render(&run.summary, width));
+        output.print(&screen::render_stored(&run.summary, Some(file), width));
     }
     let summaries: Vec<&Summary> = runs.iter().map(|run| &run.summary).collect();
     if summaries.len() > 1 {
@@ -102,7 +102,7 @@ pub(crate) fn show(args: &ReportArgs) -> Result<u8, EarlyExit> {
     let entries: Vec<(&Summary, &Path)> = summaries.iter().copied().zip(files.iter().map(PathBuf::as_path)).collect();
     let results = json!({"runs": stored_runs(&entries), "searches": searches.iter().map(search::stored_json).collect::<Vec<_>>()});
     if let Some(path) = &args.html {
-        let pages = runs.into_iter().zip(&files).map(|(run, file)| html::Run::from_measured(file, run));
+        let pages = runs.into_iter().map(html::Run::from_measured);
         let pages: Vec<html::Run> = pages.collect::<Result<_, _>>().map_err(|error| exit(error.to_string()))?;
         write_page(path, &html::page(&pages, args.language), &output)?;
     }
@@ -140,8 +140,13 @@ fn check_alike(runs: &[Measured], files: &[PathBuf]) -> Result<(), String> {
     Ok(())
 }
 
-fn show_shards(args: &ReportArgs, files: &[PathBuf], output: Output) -> Result<u8, EarlyExit> {
-    let merged = shards::measured(files, &[]).and_then(|merged| html::Run::read_shards(files, merged));
+fn show_shards(
+    args: &ReportArgs,
+    files: &[PathBuf],
+    repeated: Option<Finding>,
+    output: Output,
+) -> Result<u8, EarlyExit> {
+    let merged = shards::measured(files, repeated.as_slice()).and_then(html::Run::from_measured);
     let shards = merged.map_err(|error| EarlyExit::error(&error.to_string()))?;
     output.print(&format!("{} shards of one load, merged into one run:\n", files.len()));
     output.print(&screen::render(&shards.summary, output.width(FILE_WIDTH)));

@@ -47,7 +47,7 @@ pub fn run_search(
     let mut ended = |plan: &Plan, finished: &FinishedRun| {
         visualizer::run_ended(visualizer.as_deref_mut(), plan, &finished.summary);
         context.log.info(&overview::one_line(&finished.summary));
-        append(&screen::render(&finished.summary, FILE_WIDTH), root)
+        append(&screen::render_stored(&finished.summary, Some(&finished.database), FILE_WIDTH), root)
     };
     let result = sweep::search(search, &mut plan_at, context, &mut ended);
     let mut written = Ok(());
@@ -120,7 +120,14 @@ fn show(screen: &Screen, search: &SearchPlan, result: &SearchResult, root: &Path
             let (plan, probes, selections) = (search.clone(), result.probes.clone(), result.selections.clone());
             let stored = StoredSearch { plan, probes, selections, next: None };
             let notice = notice.trim_start();
-            screen.print(&|width| search_glance::render(&runs, &stored, notice, width, screen.output.has_colours()));
+            let colours = screen.output.has_colours();
+            match screen.quiet {
+                true => {
+                    let width = screen.output.width(FILE_WIDTH);
+                    screen.print_always(&search_glance::verdicts(&runs, &stored, width, colours));
+                }
+                false => screen.print(&|width| search_glance::render(&runs, &stored, notice, width, colours)),
+            }
         }
     }
     let shown = append(&text(FILE_WIDTH), root);

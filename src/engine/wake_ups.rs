@@ -2,12 +2,13 @@
 //! spins until the request is due.
 //!
 //! It spins for at most a quarter of the time, and not at all on a core that a server on this machine may use
-//! ([`crate::host::local_server`]).
+//! ([`crate::host::local_server`]). The more of that time is used up, the less early it wakes up, down to the median of the
+//! lateness: half of the requests are then on time, and the others are late by the difference.
 
 use crate::time::{MS, Tick, US};
 
-/// The share of the wake-ups that are not later than what is learnt.
-const QUANTILE: f64 = 0.9;
+/// The share of the wake-ups that are not later than what is learnt, while no time to spin is left and while all is.
+const QUANTILES: (f64, f64) = (0.5, 0.98);
 /// By how much one wake-up changes what is learnt, nanoseconds.
 const STEP_NS: f64 = 2_000.0;
 /// A worker wakes up at most this much earlier.
@@ -23,6 +24,7 @@ pub struct WakeUps {
     may_spin: bool,
     /// A running quantile of how late it woke up, nanoseconds.
     lateness_ns: f64,
+    /// For how long it may spin now.
     credit_ns: u64,
     credited_at: Tick,
     is_spinning: bool,
@@ -39,7 +41,9 @@ impl WakeUps {
             return;
         }
         let is_later = now.ns_since(until) as f64 > self.lateness_ns;
-        self.lateness_ns += STEP_NS * if is_later { QUANTILE } else { QUANTILE - 1.0 };
+        let (lowest, highest) = QUANTILES;
+        let quantile = lowest + (highest - lowest) * (self.credit_ns as f64 / MAX_CREDIT_NS as f64);
+        self.lateness_ns += STEP_NS * if is_later { quantile } else { quantile - 1.0 };
         self.lateness_ns = self.lateness_ns.clamp(0.0, MAX_AHEAD_NS as f64);
     }
 
@@ -64,14 +68,14 @@ impl WakeUps {
 mod tests {
     use super::*;
 
-    /// Wakes up 40 us late, in one of 20 cases 300 us.
+    /// Wakes up 40 us late, in one of 100 cases 300 us.
     fn learnt() -> WakeUps {
-        let mut wake_ups = WakeUps::new(true);
+        let mut wake_ups = WakeUps { credit_ns: MAX_CREDIT_NS, ..WakeUps::new(true) };
         for nth in 0..2_000 {
-            let late_ns = if nth % 20 == 0 { 300 * US } else { 40 * US };
+            let late_ns = if nth % 100 == 0 { 300 * US } else { 40 * US };
             wake_ups.learn(Tick(S), Tick(S + late_ns));
         }
-        wake_ups
+        WakeUps { credit_ns: 0, ..wake_ups }
     }
 
     const S: u64 = 1_000 * MS;
@@ -83,6 +87,19 @@ mod tests {
         wake_ups.learn(Tick(S), Tick(S - 5));
         (0..100_000).for_each(|_| wake_ups.learn(Tick(S), Tick(2 * S)));
         assert_eq!(wake_ups.lateness_ns, MAX_AHEAD_NS as f64);
+    }
+
+    #[test]
+    fn with_no_time_left_the_median_is_learnt() {
+        let lateness_with = |credit_ns: u64| {
+            let mut wake_ups = WakeUps { credit_ns, ..WakeUps::new(true) };
+            // 0 to 99 us, evenly.
+            (0..5_000).for_each(|nth| wake_ups.learn(Tick(S), Tick(S + nth * 37 % 100 * US)));
+            wake_ups.lateness_ns / 1e3
+        };
+        assert!((45.0..55.0).contains(&lateness_with(0)), "{}", lateness_with(0));
+        assert!((68.0..80.0).contains(&lateness_with(MAX_CREDIT_NS / 2)), "{}", lateness_with(MAX_CREDIT_NS / 2));
+        assert!((92.0..100.0).contains(&lateness_with(MAX_CREDIT_NS)), "{}", lateness_with(MAX_CREDIT_NS));
     }
 
     #[test]

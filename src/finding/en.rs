@@ -239,6 +239,49 @@ pub(super) fn text(finding: &Finding) -> Text {
             numbers(shards)
         ))
         .advise("Start the shards with --rendezvous tcp:, dir: or pmi, which measure it."),
+        Finding::ShardClockJumped { shard, after_ns } => observed(format!(
+            "The clocks of shard 0 and shard {shard} fit no constant difference: one of them jumped, at the latest {} after \
+             the start.",
+            format_ns(*after_ns)
+        ))
+        .advise("Check that nothing suspends these machines, then run again."),
+        Finding::ShardEnded { shard, until_ns, killed: true } => observed(format!(
+            "Shard {shard} was killed. Its records are complete for the first {}: the figures are those of all shards until \
+             then.",
+            format_ns(*until_ns)
+        )),
+        Finding::ShardEnded { shard, until_ns, killed: false } => observed(format!(
+            "Shard {shard} was ended {} after the start, and the others went on: the figures are those of all shards until \
+             then.",
+            format_ns(*until_ns)
+        )),
+        Finding::ShardLate { shard, late_ns } => observed(format!(
+            "Shard {shard} began {} after the start that all shards had agreed on: requests that were due before are left out \
+             of the figures.",
+            format_ns(*late_ns)
+        ))
+        .advise("Check what stopped or delayed this process."),
+        Finding::ShardsNeverTogether { shards } => observed(format!(
+            "There is no time in which all {shards} shards measured: the figures are not those of the load."
+        ))
+        .advise("Run again."),
+        Finding::ShardsUneven { shard, alone_ns, span_ns } => observed(format!(
+            "Shard {shard} had done its part {} before the end of the run of {}: after that, only a part of the load was \
+             offered.",
+            format_ns(*alone_ns),
+            format_ns(*span_ns)
+        ))
+        .advise("Use --duration, which ends all shards at the same time."),
+        Finding::ShardSlow { shard, send_lag_p99_ns, others_p99_ns } => observed(format!(
+            "Shard {shard} is the slowest: its p99 send lag is {}, the median of the others {}.",
+            format_ns(*send_lag_p99_ns),
+            format_ns(*others_p99_ns)
+        ))
+        .advise("Check its machine with 'ringmark rig', or use more shards."),
+        Finding::ShardsSamePrompts { shards } => observed(format!(
+            "{shards} processes sent the same prompts: a server with a prefix cache computes each of them once only."
+        ))
+        .advise("Start them with --shard, or give each another --salt or --dataset-offset."),
         Finding::ShardsMissing { missing, killed, shards, .. } => {
             let what = [(missing, ["has no database", "have no database"]), (killed, ["was killed", "were killed"])];
             let parts = what.into_iter().filter(|(list, _)| !list.is_empty());

@@ -225,7 +225,45 @@ pub enum Finding {
     ShardClocksUnknown {
         shards: Vec<u32>,
     },
-    /// Shards without a database, and those that were killed. `allowed`: with `--allow-missing`.
+    /// A clock jumped while the shards compared them, so long after the start at the latest.
+    ShardClockJumped {
+        shard: u32,
+        after_ns: u64,
+    },
+    /// A shard took part until then only, from the start: it was `killed`, or the user or `--abort-on` ended it while the
+    /// others went on.
+    ShardEnded {
+        shard: u32,
+        until_ns: u64,
+        killed: bool,
+    },
+    /// A shard began so long after the start.
+    ShardLate {
+        shard: u32,
+        late_ns: u64,
+    },
+    /// There is no time in which all shards measured.
+    ShardsNeverTogether {
+        shards: u32,
+    },
+    /// A shard had done its part so long before the end of the run.
+    ShardsUneven {
+        shard: u32,
+        alone_ns: u64,
+        span_ns: u64,
+    },
+    /// The send lag of a shard is many times that of the others, of which this is the median.
+    ShardSlow {
+        shard: u32,
+        send_lag_p99_ns: u64,
+        others_p99_ns: u64,
+    },
+    /// Processes that were started as a load of their own each, with the same prompts.
+    ShardsSamePrompts {
+        shards: usize,
+    },
+    /// Shards without a database, and those that were killed and nothing proves until when they took part. `allowed`: with
+    /// `--allow-missing`.
     ShardsMissing {
         missing: Vec<u32>,
         killed: Vec<u32>,
@@ -614,6 +652,13 @@ impl Finding {
             Finding::Shards { .. } => ("shards", Note, Cause::Clock),
             Finding::ShardClocks { error_ns, span_ns } => ("shards", clock_severity(*error_ns, *span_ns), Cause::Clock),
             Finding::ShardClocksUnknown { .. } => ("shards", Void, Cause::Clock),
+            Finding::ShardClockJumped { .. } => ("shards", Void, Cause::Clock),
+            Finding::ShardEnded { .. } => ("shards_missing", Caution, Cause::RunLength),
+            Finding::ShardLate { .. } => ("shards_missing", Caution, Cause::ClientBusy),
+            Finding::ShardsNeverTogether { .. } => ("shards_missing", Void, Cause::RunLength),
+            Finding::ShardsUneven { .. } => ("shards_uneven", Caution, Cause::RunLength),
+            Finding::ShardSlow { .. } => ("shards_uneven", Caution, Cause::ClientBusy),
+            Finding::ShardsSamePrompts { .. } => ("repeats", Caution, Cause::Workload),
             Finding::ShardsMissing { allowed, .. } => {
                 ("shards_missing", if *allowed { Caution } else { Void }, Cause::RunLength)
             }
@@ -754,6 +799,13 @@ impl Finding {
             | Finding::Shards { .. }
             | Finding::ShardClocks { .. }
             | Finding::ShardClocksUnknown { .. }
+            | Finding::ShardClockJumped { .. }
+            | Finding::ShardEnded { .. }
+            | Finding::ShardLate { .. }
+            | Finding::ShardsNeverTogether { .. }
+            | Finding::ShardsUneven { .. }
+            | Finding::ShardSlow { .. }
+            | Finding::ShardsSamePrompts { .. }
             | Finding::ShardsMissing { .. }
             | Finding::RecordsLost { .. }
             | Finding::RowsLost { .. }

@@ -194,6 +194,44 @@ pub(super) fn text(finding: &Finding) -> Text {
             numbers(shards)
         ))
         .advise("请用 --rendezvous tcp:、dir: 或 pmi 启动各分片，它们会测量该偏差。"),
+        Finding::ShardClockJumped { shard, after_ns } => observed(format!(
+            "分片 0 与分片 {shard} 的时钟之差不恒定：其中一个时钟发生了跳变，最迟在开始后 {}。",
+            format_ns(*after_ns)
+        ))
+        .advise("请检查这些机器是否被挂起，然后重新测试。"),
+        Finding::ShardEnded { shard, until_ns, killed: true } => observed(format!(
+            "分片 {shard} 在结束前被终止，其记录在前 {} 内是完整的：各项指标只统计到该时刻为止的所有分片。",
+            format_ns(*until_ns)
+        )),
+        Finding::ShardEnded { shard, until_ns, killed: false } => observed(format!(
+            "分片 {shard} 在开始后 {} 被提前结束，其他分片仍在继续：各项指标只统计到该时刻为止的所有分片。",
+            format_ns(*until_ns)
+        )),
+        Finding::ShardLate { shard, late_ns } => observed(format!(
+            "分片 {shard} 比各分片约定的时刻晚 {} 才开始：在此之前到期的请求不计入指标。",
+            format_ns(*late_ns)
+        ))
+        .advise("请检查是什么停止或拖慢了该进程。"),
+        Finding::ShardsNeverTogether { shards } => observed(format!(
+            "{shards} 个分片没有同时测量的时段：各项指标不代表所设负载。"
+        ))
+        .advise("请重新测试。"),
+        Finding::ShardsUneven { shard, alone_ns, span_ns } => observed(format!(
+            "在 {} 的测试中，分片 {shard} 提前 {} 完成了自己的部分：此后只有一部分负载。",
+            format_ns(*span_ns),
+            format_ns(*alone_ns)
+        ))
+        .advise("可使用 --duration，让所有分片同时结束。"),
+        Finding::ShardSlow { shard, send_lag_p99_ns, others_p99_ns } => observed(format!(
+            "分片 {shard} 最慢：其发送滞后 p99 为 {}，其他分片的中位数为 {}。",
+            format_ns(*send_lag_p99_ns),
+            format_ns(*others_p99_ns)
+        ))
+        .advise("请用 ringmark rig 检查该机器，或增加分片数。"),
+        Finding::ShardsSamePrompts { shards } => observed(format!(
+            "{shards} 个进程发送了相同的提示词：带前缀缓存的服务端对每个提示词只计算一次。"
+        ))
+        .advise("请使用 --shard 启动，或为每个进程设置不同的 --salt 或 --dataset-offset。"),
         Finding::ShardsMissing { missing, killed, shards, .. } => {
             let what = [(missing, "没有数据库"), (killed, "在结束前被终止")];
             let parts = what.into_iter().filter(|(list, _)| !list.is_empty());

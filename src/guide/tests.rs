@@ -156,6 +156,14 @@ fn the_flags_of_other_tools_are_listed() {
 }
 
 #[test]
+fn the_scenarios_of_the_judge_are_listed() {
+    let text = topic("judge").unwrap().text;
+    for scenario in &crate::judge::scenario::ALL {
+        assert!(text.contains(&format!("| `{}` |", scenario.name)), "judge.md has no scenario {}", scenario.name);
+    }
+}
+
+#[test]
 fn twenty_questions_have_answers() {
     let rows: Vec<Vec<String>> = topic("questions").unwrap().text.lines().filter_map(table::cells).skip(2).collect();
     assert_eq!(rows.len(), 20);

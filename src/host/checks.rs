@@ -2,7 +2,9 @@
 
 use serde::Serialize;
 
+use super::clock_state::ClockState;
 use super::facts::Facts;
+use crate::time::format_ns;
 
 /// The check of one fact.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -109,7 +111,20 @@ fn clock(facts: &Facts) -> Vec<Check> {
             (!read_fast)
                 .then_some("the kernel does not use the TSC as its clock source: every reading of the time is slower"),
         ),
+        wall_clock(facts),
     ]
+}
+
+/// Figures do not depend on the wall clock, but the times of results and logs do.
+fn wall_clock(facts: &Facts) -> Check {
+    let text = |state: &ClockState| match state.synchronized {
+        true => format!("synchronized, error at most {}", format_ns(state.max_error_us.saturating_mul(1000))),
+        false => "not synchronized".to_string(),
+    };
+    let free = facts.clock_state.is_some_and(|state| !state.synchronized);
+    let advice = "times in results and logs may be wrong by any amount: run chronyd, ntpd or ptp4l, or check the clock of the \
+                  host if this is a container or a virtual machine";
+    check("Wall clock", facts.clock_state.as_ref().map(text), free.then_some(advice))
 }
 
 fn limits(facts: &Facts) -> Vec<Check> {
@@ -198,6 +213,12 @@ mod tests {
             somaxconn: Some(16_384),
             load_1_min: Some(0.1),
             steal_share: Some(0.0),
+            clock_state: Some(ClockState {
+                synchronized: true,
+                max_error_us: 900,
+                estimated_error_us: 1,
+                frequency_ppm: 3,
+            }),
             ..Facts::default()
         }
     }
@@ -225,10 +246,16 @@ mod tests {
             somaxconn: Some(128),
             load_1_min: Some(3.0),
             steal_share: Some(0.1),
+            clock_state: Some(ClockState {
+                synchronized: false,
+                max_error_us: 0,
+                estimated_error_us: 0,
+                frequency_ppm: 0,
+            }),
             ..good()
         };
         let named = advice(&bad);
-        assert_eq!(named.len(), 15, "{named:?}");
+        assert_eq!(named.len(), 16, "{named:?}");
         assert_eq!(kernel_advice(Some("6.1.0-rc1")), None);
         assert_eq!(kernel_advice(Some("unreadable")), None);
     }

@@ -7,6 +7,8 @@ use std::path::Path;
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 
+use super::clock_state::{self, ClockState};
+
 /// Facts about the machine and its kernel. A fact that cannot be read is `None` or empty.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Facts {
@@ -30,6 +32,8 @@ pub struct Facts {
     pub constant_tsc: bool,
     pub nonstop_tsc: bool,
     pub clocksource: Option<String>,
+    /// Whether the wall clock is synchronized; `None` if the system does not allow to read it.
+    pub clock_state: Option<ClockState>,
     /// CPU vulnerabilities that the kernel works around, and how.
     pub mitigations: BTreeMap<String, String>,
     /// 0: all processes may use io_uring; 1: only a group; 2: none.
@@ -66,6 +70,7 @@ impl Facts {
             constant_tsc: has_flag(&info, "constant_tsc"),
             nonstop_tsc: has_flag(&info, "nonstop_tsc"),
             clocksource: read("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
+            clock_state: clock_state::read(),
             mitigations: mitigations(),
             io_uring_disabled: number("/proc/sys/kernel/io_uring_disabled"),
             open_files_soft: open_files.current,

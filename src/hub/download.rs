@@ -14,6 +14,7 @@ use super::cache::{Identity, bare_etag};
 use super::resumable_file::ResumableFile;
 use super::settings::Limits;
 use super::url::Url;
+use crate::net::tls::system_certificates;
 use crate::plan::proxy::Proxy;
 use crate::spec::proxy::ProxyChoice;
 use crate::workload::progress::StepProgress;
@@ -215,13 +216,14 @@ fn agent(url: &Url, proxy: Option<&Proxy>) -> Result<Agent, String> {
         .timeout_per_read(Some(SILENCE))
         .user_agent(concat!("ringmark/", env!("CARGO_PKG_VERSION")));
     if url.secure {
-        let found = rustls_native_certs::load_native_certs();
-        if found.certs.is_empty() {
-            return Err("this system has no trusted root certificates".to_string());
-        }
-        let roots: Vec<Certificate<'static>> =
-            found.certs.iter().map(|root| Certificate::from_der(root).to_owned()).collect();
-        config = config.tls_config(TlsConfig::builder().root_certs(RootCerts::Specific(Arc::new(roots))).build());
+        let found = system_certificates()?;
+        let roots = if found.is_empty() {
+            RootCerts::WebPki
+        } else {
+            let found = found.iter().map(|root| Certificate::from_der(root).to_owned()).collect();
+            RootCerts::Specific(Arc::new(found))
+        };
+        config = config.tls_config(TlsConfig::builder().root_certs(roots).build());
     }
     Ok(config.build().new_agent())
 }

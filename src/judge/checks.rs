@@ -1,35 +1,13 @@
 //! Verdicts: what was asked for against what the server saw, and what the client reported against the truth.
 
-use serde::Serialize;
-
-use super::claims::{Claims, Reported};
+use super::claims::Claims;
 use super::client::ClientRun;
-use super::figures::{Defined, Figure, definitions, is_success};
-use super::observed::Observed;
+use super::deviations::{self, Deviation};
+use super::figures::{self, Figure, Figures};
+use super::observed::{MAX_TESTS, Observed};
+use super::verdict::{Check, Verdict};
 use super::{Judging, ServerError};
 use crate::mock::Truth;
-
-/// The outcome of a check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    Pass,
-    /// The figure is one by another definition than this program's.
-    OtherDefinition,
-    /// The figure is wrong, and the client reported that its figures are affected.
-    Warned,
-    Fail,
-    /// The client did not report what would be checked.
-    Unknown,
-}
-
-/// One question about a client, and its answer.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Check {
-    pub name: String,
-    pub verdict: Verdict,
-    pub text: String,
-}
 
 /// What the checks are made of.
 pub struct Facts<'a> {
@@ -40,53 +18,78 @@ pub struct Facts<'a> {
     pub server: ServerError,
 }
 
-/// A reported time may differ from the true one by so much, or by [`TOLERANCE_SHARE`] of it.
-const TOLERANCE_MS: f64 = 1.0;
-const TOLERANCE_SHARE: f64 = 0.01;
-/// The figure is one by another definition if its error by that definition is smaller by this factor.
-const CLEARLY_NEARER: f64 = 2.0;
 /// Offered rates may differ from the rate asked for by so much, and by what a Poisson process varies.
 const RATE_TOLERANCE: f64 = 0.02;
 /// A closed loop keeps at least this share of its slots in use.
 const MIN_FULL_SHARE: f64 = 0.97;
-/// A connection test and a warm-up request are no repetition.
-const EXTRA_REQUESTS: u64 = 2;
 /// A thread that is busy for longer than this share of a second cannot keep up with arrivals.
 const SATURATED: f64 = 0.95;
 /// Later sends of the mock than this make its truth worthless for times of milliseconds, nanoseconds.
 const MAX_LATENESS_NS: u64 = 5_000_000;
+/// So do send times that are less certain than this, nanoseconds.
+const MAX_UNCERTAINTY_NS: u64 = 1_000_000;
+/// Reported rates may differ from the true ones by this share.
+const THROUGHPUT_TOLERANCE: f64 = 0.03;
 
-/// All checks of a run.
-pub fn evaluate(facts: &Facts<'_>, claims: Option<&Result<Claims, String>>) -> Vec<Check> {
+/// All checks of a run, and how far the reported figures are from the true ones.
+pub fn evaluate(facts: &Facts<'_>, claims: Option<&Result<Claims, String>>) -> (Vec<Check>, Vec<Deviation>) {
     let mut checks = vec![server(facts), ended(facts)];
-    checks.extend(
-        [requests(facts), rate(facts), in_flight(facts), full(facts), bodies(facts), busy(facts)].into_iter().flatten(),
-    );
+    let of_load = [
+        frozen(facts),
+        requests(facts),
+        rate(facts),
+        in_flight(facts),
+        full(facts),
+        bodies(facts),
+        given_up(facts),
+        busy(facts),
+    ];
+    checks.extend(of_load.into_iter().flatten());
+    let mut all_deviations = Vec::new();
     match claims {
         None => {}
-        Some(Err(error)) => checks.push(Check { name: "result".into(), verdict: Verdict::Fail, text: error.clone() }),
+        Some(Err(error)) => checks.push(Check::new("result", false, error.clone())),
         Some(Ok(claims)) => {
             checks.push(counts(facts, claims));
-            checks.extend(throughput(facts, claims));
-            checks.extend(Figure::ALL.into_iter().map(|figure| times(facts.truths, claims, figure)));
+            let truth = figures::of_successes(facts.truths);
+            checks.extend([request_rate(claims, &truth), throughput(claims, &truth)].into_iter().flatten());
+            for figure in Figure::ALL {
+                let (check, deviations) = deviations::figure(facts.truths, claims, figure);
+                checks.push(check);
+                all_deviations.extend(deviations);
+            }
         }
     }
-    checks
-}
-
-fn check(name: &str, pass: bool, text: String) -> Check {
-    Check { name: name.to_string(), verdict: if pass { Verdict::Pass } else { Verdict::Fail }, text }
+    (checks, all_deviations)
 }
 
 /// Whether the mock itself was good enough to judge.
 fn server(facts: &Facts<'_>) -> Check {
     let ServerError { lateness_p99_ns, lateness_max_ns, dropped, .. } = facts.server;
-    let text = format!(
-        "the mock sent at most {:.3} ms late, p99 {:.3} ms; its records have the times at which it sent",
-        lateness_max_ns as f64 / 1e6,
-        lateness_p99_ns as f64 / 1e6
+    let ServerError { uncertainty_p99_ns, uncertainty_max_ns, .. } = facts.server;
+    let ms = |ns: u64| ns as f64 / 1e6;
+    let mut text = format!(
+        "the mock sent at most {:.3} ms late, p99 {:.3} ms; its records have the times at which it sent, to within {:.3} ms, \
+         p99 {:.3} ms",
+        ms(lateness_max_ns),
+        ms(lateness_p99_ns),
+        ms(uncertainty_max_ns),
+        ms(uncertainty_p99_ns)
     );
-    check("mock", lateness_p99_ns <= MAX_LATENESS_NS && dropped == 0, text)
+    if dropped > 0 {
+        text.push_str(&format!("; {dropped} requests have no record"));
+    }
+    let in_time = lateness_p99_ns <= MAX_LATENESS_NS && uncertainty_p99_ns <= MAX_UNCERTAINTY_NS;
+    Check::new("mock", in_time && dropped == 0, text)
+}
+
+/// Whether a client that was to be stopped was running long enough.
+fn frozen(facts: &Facts<'_>) -> Option<Check> {
+    let text = "all its processes were stopped for a second while answers arrived";
+    Some(match facts.client.frozen? {
+        true => Check::new("stop", true, text.to_string()),
+        false => Check::unknown("stop", "the client ended before it could be stopped: let it send more requests"),
+    })
 }
 
 fn ended(facts: &Facts<'_>) -> Check {
@@ -97,21 +100,30 @@ fn ended(facts: &Facts<'_>) -> Check {
         (false, None) => format!("a signal ended the client after {:.1} s", client.wall_s),
     };
     // Failed requests are a reason to end with another status.
-    let pass = !client.timed_out && (client.status == Some(0) || facts.truths.iter().any(|truth| !is_success(truth)));
-    check("end", pass && client.status.is_some(), text)
+    let pass =
+        !client.timed_out && (client.status == Some(0) || facts.truths.iter().any(|truth| !figures::is_success(truth)));
+    Check::new("end", pass && client.status.is_some(), text)
 }
 
 fn requests(facts: &Facts<'_>) -> Option<Check> {
-    let asked = facts.judging.asked.number?;
     let received = facts.observed.requests;
-    let text = match received {
-        _ if received < asked => format!("{received} requests of {asked}: {} were not sent", asked - received),
-        _ if received > asked + EXTRA_REQUESTS => {
-            format!("{received} requests instead of {asked}: some were sent again")
-        }
-        _ => format!("{received} requests, {asked} asked for"),
+    if received == 0 {
+        return Some(Check::new("requests", false, "the client sent no request".to_string()));
+    }
+    let asked = facts.judging.asked.number?;
+    let after = match facts.observed.tests {
+        0 => String::new(),
+        1 => ", after a connection test".to_string(),
+        tests => format!(", after {tests} requests before the load"),
     };
-    Some(check("requests", (asked..=asked + EXTRA_REQUESTS).contains(&received), text))
+    let text = match received {
+        _ if received < asked => format!("{received} requests of {asked}: {} were not sent{after}", asked - received),
+        _ if received > asked => {
+            format!("{received} requests instead of {asked}: some were sent again, or too many were sent{after}")
+        }
+        _ => format!("{received} requests, {asked} asked for{after}"),
+    };
+    Some(Check::new("requests", received == asked, text))
 }
 
 fn rate(facts: &Facts<'_>) -> Option<Check> {
@@ -121,17 +133,20 @@ fn rate(facts: &Facts<'_>) -> Option<Check> {
     // than those of a Poisson process are the client's fault.
     let variation = facts.observed.gap_variation.map_or(1.0, |variation| variation.min(1.0));
     let spread = 3.0 * variation / (facts.observed.requests.max(2) as f64 - 1.0).sqrt();
-    let pass = (offered / asked - 1.0).abs() <= RATE_TOLERANCE + spread;
+    let pass = (asked / offered - 1.0).abs() <= RATE_TOLERANCE + spread;
     let variation = facts.observed.gap_variation.map_or(String::new(), |variation| {
         format!("; the gaps' coefficient of variation is {variation:.2} (constant 0, Poisson 1)")
     });
-    Some(check("rate", pass, format!("{offered:.2} requests/s offered, {asked} asked for{variation}")))
+    let ms = |seconds: Option<f64>| seconds.map_or("-".to_string(), |seconds| format!("{:.2} ms", seconds * 1e3));
+    let gaps = format!(", p50 {}, p99 {}", ms(facts.observed.gap_p50_s), ms(facts.observed.gap_p99_s));
+    let variation = variation + &gaps;
+    Some(Check::new("rate", pass, format!("{offered:.2} requests/s offered, {asked} asked for{variation}")))
 }
 
 fn in_flight(facts: &Facts<'_>) -> Option<Check> {
     let asked = facts.judging.asked.parallel?;
     let peak = facts.observed.peak_in_flight;
-    Some(check("limit", peak <= u64::from(asked), format!("at most {peak} requests in flight, {asked} allowed")))
+    Some(Check::new("limit", peak <= u64::from(asked), format!("at most {peak} requests in flight, {asked} allowed")))
 }
 
 fn full(facts: &Facts<'_>) -> Option<Check> {
@@ -149,7 +164,7 @@ fn full(facts: &Facts<'_>) -> Option<Check> {
         ms(facts.observed.turnaround_p50_s),
         ms(facts.observed.turnaround_p99_s)
     );
-    Some(check("slots in use", mean >= MIN_FULL_SHARE * f64::from(asked), text))
+    Some(Check::new("slots in use", mean >= MIN_FULL_SHARE * f64::from(asked), text))
 }
 
 fn bodies(facts: &Facts<'_>) -> Option<Check> {
@@ -167,143 +182,72 @@ fn bodies(facts: &Facts<'_>) -> Option<Check> {
         seen.repeated_prompts,
         seen.connections
     );
-    Some(check("bodies", seen.streamed == 1.0 || seen.streamed == 0.0, text))
+    Some(Check::new("bodies", seen.streamed == 1.0 || seen.streamed == 0.0, text))
+}
+
+fn given_up(facts: &Facts<'_>) -> Option<Check> {
+    let given_up = facts.observed.given_up;
+    let text = format!("{given_up} requests whose connection the client closed before the end of the answer");
+    (facts.observed.requests > 0).then(|| Check::new("given up", given_up == 0, text))
 }
 
 fn busy(facts: &Facts<'_>) -> Option<Check> {
     let client = facts.client;
-    let steady = client.steady_cpu_per_event_us.map_or(String::new(), |us| format!(", {us:.1} us for each event"));
+    let steady = client.steady_cpu_per_event_us.map_or(String::new(), |us| format!(", {us:.1} µs for each event"));
+    let busiest = client.busiest_thread;
+    let share = busiest.map_or("-".to_string(), |share| format!("{:.0} %", share * 100.0));
     let text = format!(
-        "{:.2} s of CPU time{steady}; its busiest thread used {:.0} % of a core; {} threads, {:.1} MiB",
+        "{:.2} s of CPU time{steady}; its busiest thread used {share} of a core for a second; {} threads, {:.1} MiB",
         client.cpu_s,
-        client.busiest_thread * 100.0,
         client.peak_threads,
         client.peak_rss_bytes as f64 / f64::from(1 << 20)
     );
-    Some(check("saturation", client.busiest_thread < SATURATED, text))
+    Some(match busiest {
+        Some(share) => Check::new("saturation", share < SATURATED, text),
+        None => Check::unknown("saturation", &text),
+    })
 }
 
 fn counts(facts: &Facts<'_>, claims: &Claims) -> Check {
-    let ok = facts.truths.iter().filter(|truth| is_success(truth)).count() as f64;
+    let ok = figures::successes(facts.truths).len() as f64;
     let failed = facts.truths.len() as f64 - ok;
     let Some(claimed) = claims.ok else {
-        return unknown("outcomes", "the client did not report how many requests succeeded");
+        return Check::unknown("outcomes", "the client did not report how many requests succeeded");
     };
-    // Requests of its own, such as a connection test, are not in a client's figures.
-    let extra = EXTRA_REQUESTS as f64;
+    // Requests before the load are not in a client's figures. How many these are is only certain if the client was asked
+    // for a number of requests.
+    let extra = if facts.judging.asked.number.is_some() { 0.0 } else { MAX_TESTS as f64 };
     let pass =
         claimed <= ok && claimed + extra >= ok && claims.failed.is_none_or(|claimed| (claimed - failed).abs() <= extra);
     let reported = claims.failed.map_or(String::new(), |failed| format!(" and {failed} failed"));
-    check("outcomes", pass, format!("{claimed} ok{reported} reported; {ok} were complete, {failed} not"))
+    Check::new("outcomes", pass, format!("{claimed} ok{reported} reported; {ok} were complete, {failed} not"))
 }
 
-fn unknown(name: &str, text: &str) -> Check {
-    Check { name: name.to_string(), verdict: Verdict::Unknown, text: text.to_string() }
+fn request_rate(claims: &Claims, truth: &Figures) -> Option<Check> {
+    let candidates =
+        [("complete answers", truth.requests_per_s), ("all answers, errors included", truth.answers_per_s)];
+    reported_rate("requests/s", claims.requests_per_s?, "requests/s", candidates)
 }
 
-fn throughput(facts: &Facts<'_>, claims: &Claims) -> Option<Check> {
-    let truth = super::figures::of_successes(facts.truths);
-    let (claimed, real) = (claims.output_tokens_per_s?, truth.output_tokens_per_s?);
-    let error = claimed / real - 1.0;
+fn throughput(claims: &Claims, truth: &Figures) -> Option<Check> {
+    let candidates = [("tokens", truth.output_tokens_per_s), ("output events", truth.output_events_per_s)];
+    reported_rate("throughput", claims.output_tokens_per_s?, "output tok/s", candidates)
+}
+
+/// A reported rate against the true one, and against one by another definition.
+fn reported_rate(name: &str, claimed: f64, unit: &str, candidates: [(&str, Option<f64>); 2]) -> Option<Check> {
+    let [(_, Some(real)), (other, by_other)] = candidates else { return None };
+    let error = |real: f64| claimed / real - 1.0;
+    let is_near = |real: f64| error(real).abs() <= THROUGHPUT_TOLERANCE;
     let text = format!(
-        "{claimed:.1} output tok/s reported, {real:.1} from the first request to the last byte ({:+.1} %)",
-        error * 100.0
+        "{claimed:.2} {unit} reported, {real:.2} from the first request to the last byte ({:+.1} %)",
+        error(real) * 100.0
     );
-    Some(check("throughput", error.abs() <= 0.03, text))
-}
-
-/// The reported times of a figure against the true ones.
-fn times(truths: &[Truth], claims: &Claims, figure: Figure) -> Check {
-    let reported = claims.of(figure);
-    if reported.mean.is_none() && reported.percentiles.is_empty() {
-        return unknown(figure.name(), "not reported");
-    }
-    let ok: Vec<&Truth> = truths.iter().filter(|truth| is_success(truth)).collect();
-    let all: Vec<&Truth> = truths.iter().filter(|truth| !truth.sends.is_empty()).collect();
-    let mut candidates = definitions(&ok, figure);
-    if all.len() > ok.len() {
-        candidates.extend(
-            definitions(&all, figure)
-                .into_iter()
-                .take(1)
-                .map(|defined| Defined { definition: "including answers that were not complete", ..defined }),
-        );
-    }
-    let errors: Vec<Option<Error>> = candidates.iter().map(|defined| worst_error(reported, defined)).collect();
-    let Some(Some(standard)) = errors.first() else {
-        return unknown(figure.name(), "the server sent nothing to compare it with");
+    let verdict = match (is_near(real), by_other.is_some_and(is_near)) {
+        (true, _) => Verdict::Pass,
+        (false, true) => Verdict::OtherDefinition,
+        (false, false) => Verdict::Fail,
     };
-    if standard.is_tolerable() {
-        return check(figure.name(), true, standard.text());
-    }
-    let others = candidates.iter().zip(&errors).skip(1).filter_map(|(defined, error)| Some((defined, error.as_ref()?)));
-    let distance =
-        |defined: &Defined| typical_error(reported, defined).map_or(f64::INFINITY, |error| error.tolerances());
-    let nearest = others.min_by(|a, b| distance(a.0).total_cmp(&distance(b.0)));
-    let fitting = nearest.filter(|(defined, _)| distance(defined) <= distance(&candidates[0]) / CLEARLY_NEARER);
-    match fitting {
-        Some((defined, error)) => Check {
-            name: figure.name().to_string(),
-            verdict: Verdict::OtherDefinition,
-            text: format!(
-                "measured {}: {}; by this program's definition: {}",
-                defined.definition,
-                error.text(),
-                standard.text()
-            ),
-        },
-        None => match &claims.warning {
-            Some(warning) => Check {
-                name: figure.name().to_string(),
-                verdict: Verdict::Warned,
-                text: format!("{}; the client reported: {warning}", standard.text()),
-            },
-            None => check(figure.name(), false, standard.text()),
-        },
-    }
-}
-
-/// The largest error of a figure's mean and percentiles, in tolerances.
-#[derive(Clone, Debug)]
-struct Error {
-    of: String,
-    reported_ms: f64,
-    true_ms: f64,
-}
-
-impl Error {
-    fn tolerances(&self) -> f64 {
-        (self.reported_ms - self.true_ms).abs() / TOLERANCE_MS.max(self.true_ms * TOLERANCE_SHARE)
-    }
-
-    fn is_tolerable(&self) -> bool {
-        self.tolerances() <= 1.0
-    }
-
-    fn text(&self) -> String {
-        let error = self.reported_ms - self.true_ms;
-        let share =
-            if self.true_ms > 0.0 { format!(", {:+.1} %", error / self.true_ms * 100.0) } else { String::new() };
-        format!("{} {:.3} ms reported, {:.3} ms true ({error:+.3} ms{share})", self.of, self.reported_ms, self.true_ms)
-    }
-}
-
-fn errors<'a>(reported: &'a Reported, defined: &'a Defined) -> impl Iterator<Item = Error> + 'a {
-    let mean = reported.mean.zip(defined.mean());
-    let mean = mean.map(|(reported_ms, true_ms)| Error { of: "mean".to_string(), reported_ms, true_ms });
-    let of_percentile = |(percent, value): (&String, &f64)| {
-        let (low, high) = defined.percentile(percent.parse().ok()?)?;
-        let name = if percent == "100" { "max".to_string() } else { format!("p{percent}") };
-        Some(Error { of: name, reported_ms: *value, true_ms: value.clamp(low, high) })
-    };
-    mean.into_iter().chain(reported.percentiles.iter().filter_map(of_percentile))
-}
-
-fn worst_error(reported: &Reported, defined: &Defined) -> Option<Error> {
-    errors(reported, defined).max_by(|a, b| a.tolerances().total_cmp(&b.tolerances()))
-}
-
-/// The error of the median, or of the mean: it shows the definition, while the largest one also has the client's delays.
-fn typical_error(reported: &Reported, defined: &Defined) -> Option<Error> {
-    errors(reported, defined).find(|error| error.of == "p50").or_else(|| errors(reported, defined).next())
+    let counted = if verdict == Verdict::OtherDefinition { format!("counts {other}: ") } else { String::new() };
+    Some(Check { name: name.to_string(), verdict, text: counted + &text })
 }

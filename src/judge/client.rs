@@ -10,26 +10,28 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
-use serde::Serialize;
+use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
 
 use super::Judging;
+use super::observed::MAX_TESTS;
 use super::scenario::FREEZE;
 use crate::host::{affinity, children};
 use crate::mock::Mock;
 use crate::secrets::is_secret_name;
-use crate::server::process::{Process, family};
+use crate::server::process::{self, Process, family};
 
 /// Pause between two samples of the client's processes.
 const SAMPLE_PERIOD: Duration = Duration::from_millis(50);
 /// Time over which the busiest thread is determined.
 const THREAD_PERIOD: Duration = Duration::from_secs(1);
-/// When a client is stopped, after its first request.
-const FREEZE_AFTER: Duration = Duration::from_millis(700);
+/// When a client is stopped, after the first answer of its load has begun. Answers last longer.
+const FREEZE_AFTER: Duration = Duration::from_millis(200);
 /// Bytes of the end of each output that are kept.
 const OUTPUT_KEPT: usize = 64 << 10;
-/// Time between SIGTERM and SIGKILL.
-const GRACE: Duration = Duration::from_secs(5);
+/// Variables that name folders outside of the client's own.
+const FOLDER_VARIABLES: [&str; 5] =
+    ["XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR"];
 
 /// The cores of the mock and of the client.
 #[derive(Clone, Debug)]
@@ -91,7 +93,7 @@ pub fn fill_in(command: &[String], values: &Values) -> Vec<String> {
 }
 
 /// What the client's processes did.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ClientRun {
     pub command: Vec<String>,
     /// `None` if a signal ended it.
@@ -108,8 +110,12 @@ pub struct ClientRun {
     /// Resident memory of all its processes. Shared pages count once for each.
     pub peak_rss_bytes: u64,
     pub peak_threads: usize,
-    /// The largest share of a core that one of its threads used for a second.
-    pub busiest_thread: f64,
+    /// The largest share of a core that one of its threads used for a second while requests were answered.
+    /// `None`: they were not answered for so long.
+    pub busiest_thread: Option<f64>,
+    /// Whether it was stopped for [`FREEZE`] in a scenario where it is to be.
+    #[serde(default)]
+    pub frozen: Option<bool>,
     /// The last bytes of its output.
     #[serde(skip)]
     pub stdout: String,
@@ -134,42 +140,39 @@ pub fn run(
     let output = |name: &str| File::create(folder.join(name)).map_err(io_error);
     let mut command = command(words, folder)?;
     command.stdin(Stdio::null()).stdout(output(STDOUT)?).stderr(output(STDERR)?);
+    let mark = format!("judge-{}-{}", std::process::id(), mock.addr().port());
+    command.env(process::MARK, &mark);
     let mut child = {
         let _guard = affinity::exclude_cores(cores.as_slice());
         children::start(|| command.spawn()).map_err(io_error)?
     };
+    process::register(child.id(), &mark);
     let began = Instant::now();
     let mut watch = Watch::new(child.id());
-    let mut freezing = freeze;
-    let mut ending: Option<Instant> = None;
-    let mut run = ClientRun { command: words.to_vec(), ..ClientRun::default() };
-    let status = loop {
+    let mut run = ClientRun { command: words.to_vec(), frozen: freeze.then_some(false), ..ClientRun::default() };
+    let ended = loop {
         watch.sample(mock);
         if let Some(status) = children::try_wait(&mut child).map_err(io_error)? {
-            break status;
+            break Some(status);
         }
-        if freezing && watch.answering_since.is_some_and(|since| since.elapsed() >= FREEZE_AFTER) {
-            freezing = false;
-            signal(child.id(), Signal::STOP);
+        if run.frozen == Some(false) && watch.answering_since.is_some_and(|since| since.elapsed() >= FREEZE_AFTER) {
+            process::signal(child.id(), &watch.members, Signal::STOP);
             std::thread::sleep(FREEZE);
-            signal(child.id(), Signal::CONT);
+            process::signal(child.id(), &watch.members, Signal::CONT);
+            run.frozen = Some(true);
         }
-        match ending {
-            Some(since) if since.elapsed() >= GRACE => children::kill(child.id()),
-            Some(_) => {}
-            None if stop.load(Relaxed) != 0 || began.elapsed() >= timeout => {
-                run.timed_out = stop.load(Relaxed) == 0;
-                signal(child.id(), Signal::TERM);
-                ending = Some(Instant::now());
-            }
-            None => {}
+        if stop.load(Relaxed) != 0 || began.elapsed() >= timeout {
+            run.timed_out = stop.load(Relaxed) == 0;
+            break None;
         }
         std::thread::sleep(SAMPLE_PERIOD);
     };
-    // What its processes have left behind: while one of them has this group, no other process can get its number.
-    if family(child.id(), &watch.members).iter().any(|member| member.group == child.id()) {
-        children::kill(child.id());
-    }
+    // The client itself if it has not ended, and whatever it has left behind.
+    process::stop(&mut child, &mark, &watch.members);
+    let status = match ended {
+        Some(status) => status,
+        None => children::wait(&mut child).map_err(io_error)?,
+    };
     if stop.load(Relaxed) != 0 {
         return Err("interrupted".to_string());
     }
@@ -184,7 +187,8 @@ pub fn run(
     Ok(run)
 }
 
-const STDOUT: &str = "stdout.txt";
+/// The file in the client's folder with its standard output.
+pub(super) const STDOUT: &str = "stdout.txt";
 const STDERR: &str = "stderr.txt";
 
 fn command(words: &[String], folder: &Path) -> Result<Command, String> {
@@ -193,6 +197,9 @@ fn command(words: &[String], folder: &Path) -> Result<Command, String> {
     command.args(arguments).current_dir(folder).process_group(0);
     let secrets = std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_secret_name));
     secrets.for_each(|(name, _)| {
+        command.env_remove(name);
+    });
+    FOLDER_VARIABLES.iter().for_each(|name| {
         command.env_remove(name);
     });
     // Model files that are already here are still found; what the client writes goes with its folder.
@@ -215,13 +222,6 @@ fn program_path(program: &str) -> Result<PathBuf, String> {
         return Ok(PathBuf::from(program));
     }
     fs::canonicalize(program).map_err(|error| format!("{program}: {error}"))
-}
-
-/// Signals all processes of the group. An error means that they have ended.
-fn signal(leader: u32, signal: Signal) {
-    if let Some(group) = i32::try_from(leader).ok().and_then(Pid::from_raw) {
-        let _ = kill_process_group(group, signal);
-    }
 }
 
 fn tail(path: &Path) -> String {
@@ -247,10 +247,12 @@ struct Watch {
     points: Vec<(f64, u64)>,
     peak_rss_pages: u64,
     peak_threads: usize,
-    busiest_thread: f64,
+    /// The busiest thread's share of a core in each period, and the mock's output events at its beginning and end.
+    periods: Vec<(f64, [u64; 2])>,
     threads: BTreeMap<(u32, u32), u64>,
     threads_at: Instant,
-    /// Since when the mock has been sending.
+    events_then: u64,
+    /// Since when the mock has been sending the answers of the load.
     answering_since: Option<Instant>,
 }
 
@@ -263,9 +265,10 @@ impl Watch {
             points: Vec::new(),
             peak_rss_pages: 0,
             peak_threads: 0,
-            busiest_thread: 0.0,
+            periods: Vec::new(),
             threads: BTreeMap::new(),
             threads_at: Instant::now(),
+            events_then: 0,
             answering_since: None,
         }
     }
@@ -276,25 +279,29 @@ impl Watch {
         for member in &self.members {
             self.cpu_ticks.insert((member.pid, member.started), member.cpu_ticks);
         }
-        let events = mock.stats().events;
-        if events > 0 && self.answering_since.is_none() {
+        let stats = mock.stats();
+        let events = stats.events;
+        // Requests before the load may precede it by any time.
+        if events > 0 && stats.requests > MAX_TESTS && stats.in_flight > 0 && self.answering_since.is_none() {
             self.answering_since = Some(Instant::now());
         }
         self.points.push((self.cpu_s(), events));
         self.peak_rss_pages = self.peak_rss_pages.max(self.members.iter().map(|member| member.rss_pages).sum());
-        if self.threads_at.elapsed() >= THREAD_PERIOD || self.threads.is_empty() {
-            self.sample_threads();
+        let begins = self.events_then == 0 && events > 0;
+        if self.threads_at.elapsed() >= THREAD_PERIOD || self.threads.is_empty() || begins {
+            self.sample_threads(events);
         }
     }
 
-    fn sample_threads(&mut self) {
+    fn sample_threads(&mut self, events: u64) {
         let elapsed_s = self.threads_at.elapsed().as_secs_f64();
         let now: BTreeMap<(u32, u32), u64> = self.members.iter().flat_map(|member| threads_of(member.pid)).collect();
         let used = now.iter().filter_map(|(thread, ticks)| Some(ticks.saturating_sub(*self.threads.get(thread)?)));
         let most_s = used.max().unwrap_or(0) as f64 / rustix::param::clock_ticks_per_second() as f64;
         if elapsed_s > 0.5 {
-            self.busiest_thread = self.busiest_thread.max((most_s / elapsed_s).min(1.0));
+            self.periods.push(((most_s / elapsed_s).min(1.0), [self.events_then, events]));
         }
+        self.events_then = events;
         self.peak_threads = self.peak_threads.max(now.len());
         self.threads = now;
         self.threads_at = Instant::now();
@@ -308,8 +315,12 @@ impl Watch {
         run.cpu_s = self.cpu_s();
         run.peak_rss_bytes = self.peak_rss_pages * rustix::param::page_size() as u64;
         run.peak_threads = self.peak_threads;
-        run.busiest_thread = self.busiest_thread;
-        let events = self.points.last().map_or(0, |point| point.1) as f64;
+        let events = self.points.last().map_or(0, |point| point.1);
+        // A client may be busy while it starts and when it reports.
+        let loaded = |[from, to]: [u64; 2]| from > 0 && to < events;
+        let shares = self.periods.iter().filter(|(_, period)| loaded(*period)).map(|(share, _)| *share);
+        run.busiest_thread = shares.reduce(f64::max);
+        let events = events as f64;
         let at = |share: f64| self.points.iter().find(|point| point.1 as f64 >= share * events);
         let steady = at(0.25).zip(at(0.75)).filter(|(from, to)| to.1 > from.1);
         let per_event_s = steady.map(|(from, to)| (to.0 - from.0) / (to.1 - from.1) as f64);

@@ -3,17 +3,21 @@
 //! All times are milliseconds. A request begins when the server reads its first byte; a client on the same machine begins
 //! some tens of microseconds earlier.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::observed::nearest;
 use crate::mock::{End, Truth};
 
 /// What is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Figure {
+    #[serde(rename = "TTFT")]
     Ttft,
+    #[serde(rename = "ITL")]
     Itl,
+    #[serde(rename = "TPOT")]
     Tpot,
+    #[serde(rename = "latency")]
     Latency,
 }
 
@@ -65,48 +69,110 @@ pub fn is_success(truth: &Truth) -> bool {
     truth.end == End::Complete && truth.status == 200 && !truth.sends.is_empty()
 }
 
-/// A figure of these requests by all definitions; the first one is the definition of this program.
-pub fn definitions(truths: &[&Truth], figure: Figure) -> Vec<Defined> {
-    let of = |name: &'static str, value: &dyn Fn(&Truth) -> Option<f64>| {
-        Defined::new(name, truths.iter().filter_map(|truth| value(truth)))
+/// The requests with a complete answer.
+pub fn successes(truths: &[Truth]) -> Vec<&Truth> {
+    truths.iter().filter(|truth| is_success(truth)).collect()
+}
+
+/// A figure by all definitions; the first one is the definition of this program. `ok` are the requests with a complete
+/// answer, `all` is every request.
+pub fn definitions(ok: &[&Truth], all: &[&Truth], figure: Figure) -> Vec<Defined> {
+    let mut defined = match figure {
+        Figure::Ttft => ttft(ok),
+        Figure::Itl => itl(ok),
+        Figure::Tpot => tpot(ok),
+        Figure::Latency => vec![
+            each("to the last byte", ok, latency),
+            each("to the last token", ok, |truth| Some(ms(truth.received_first, *truth.sends.last()?))),
+        ],
     };
+    if all.len() > ok.len() {
+        defined.extend(with_failures(all, figure));
+    }
+    defined
+}
+
+/// A figure of which each request has one value.
+fn each(definition: &'static str, truths: &[&Truth], value: impl Fn(&Truth) -> Option<f64>) -> Defined {
+    Defined::new(definition, truths.iter().filter_map(|truth| value(truth)))
+}
+
+fn ttft(ok: &[&Truth]) -> Vec<Defined> {
+    vec![
+        each("to the first token", ok, first_token),
+        each("to the head of the response, or to the role that is sent with it", ok, |truth| {
+            Some(ms(truth.received_first, truth.head_sent?))
+        }),
+    ]
+}
+
+fn itl(ok: &[&Truth]) -> Vec<Defined> {
+    let all_gaps = |before: &dyn Fn(&Truth) -> Option<f64>| {
+        let values: Vec<f64> = ok.iter().flat_map(|truth| before(truth).into_iter().chain(gaps(truth))).collect();
+        values.into_iter()
+    };
+    vec![
+        Defined::new("as gaps between output events", ok.iter().flat_map(|truth| gaps(truth))),
+        Defined::new("as gaps divided by the tokens of an event", ok.iter().flat_map(|truth| gaps_by_token(truth))),
+        each("as one value for each answer, its TPOT", ok, token_time),
+        each("as one mean gap for each answer", ok, event_time),
+        Defined::new(
+            "as gaps between events, from the role, which is sent with the head, to the first token included",
+            all_gaps(&|truth| Some(ms(truth.head_sent?, *truth.sends.first()?))),
+        ),
+        Defined::new(
+            "as gaps between events, from the role, which is sent with the first token, to that token included",
+            all_gaps(&|truth| truth.sends.first().map(|_| 0.0)),
+        ),
+    ]
+}
+
+fn tpot(ok: &[&Truth]) -> Vec<Defined> {
+    let by_tokens =
+        |span: Option<f64>, tokens: u32| Some(span? / f64::from(Some(tokens).filter(|&tokens| tokens > 0)?));
+    vec![
+        each("from the first to the last token, divided by the tokens after the first", ok, token_time),
+        each("divided by output events instead of tokens", ok, event_time),
+        each("as the whole latency divided by all tokens", ok, |truth| by_tokens(latency(truth), truth.output_tokens)),
+        each("from the request to the last token, divided by all tokens", ok, |truth| {
+            by_tokens(Some(ms(truth.received_first, *truth.sends.last()?)), truth.output_tokens)
+        }),
+        each("from the first to the last token, divided by all tokens", ok, |truth| {
+            by_tokens(Some(ms(*truth.sends.first()?, *truth.sends.last()?)), truth.output_tokens)
+        }),
+        each("from the role, which is sent with the head, divided by the tokens after the first", ok, |truth| {
+            by_tokens(Some(ms(truth.head_sent?, *truth.sends.last()?)), truth.output_tokens.saturating_sub(1))
+        }),
+    ]
+}
+
+/// The figure over all answers, and over all that have a token.
+fn with_failures(all: &[&Truth], figure: Figure) -> Vec<Defined> {
+    const WITH_CUT: &str = "over answers that were not complete as well";
+    const WITH_ERRORS: &str = "over all answers, errors included";
+    let started: Vec<&Truth> = all.iter().copied().filter(|truth| !truth.sends.is_empty()).collect();
     match figure {
         Figure::Ttft => vec![
-            of("to the first token", &|truth| Some(ms(truth.received_first, *truth.sends.first()?))),
-            of("to the head of the response, or to the role that is sent with it", &|truth| {
-                Some(ms(truth.received_first, truth.head_sent?))
-            }),
+            each(WITH_CUT, &started, first_token),
+            each(WITH_ERRORS, all, |truth| first_token(truth).or(Some(ms(truth.received_first, truth.head_sent?)))),
         ],
-        Figure::Itl => vec![
-            Defined::new("gaps between output events", truths.iter().flat_map(|truth| gaps(truth))),
-            Defined::new(
-                "gaps divided by the tokens of an event",
-                truths.iter().flat_map(|truth| gaps_by_token(truth)),
-            ),
-            of("one mean of each answer", &|truth| per_event(truth)),
-        ],
-        Figure::Tpot => vec![
-            of("from the first to the last token, divided by the tokens after the first", &|truth| {
-                truth.choices.first()?.tpot_ns().map(|ns| ns / 1e6)
-            }),
-            of("divided by output events instead of tokens", &|truth| per_event(truth)),
-            of("whole latency divided by all tokens", &|truth| {
-                (truth.output_tokens > 0).then(|| Some(latency(truth)? / f64::from(truth.output_tokens)))?
-            }),
-            of("divided by all tokens, the first included", &|truth| {
-                let (first, last) = (truth.sends.first()?, truth.sends.last()?);
-                (truth.output_tokens > 0).then(|| ms(*first, *last) / f64::from(truth.output_tokens))
-            }),
-        ],
-        Figure::Latency => vec![
-            of("to the last byte", &|truth| latency(truth)),
-            of("to the last token", &|truth| Some(ms(truth.received_first, *truth.sends.last()?))),
-        ],
+        Figure::Itl => vec![Defined::new(WITH_CUT, started.iter().flat_map(|truth| gaps(truth)))],
+        Figure::Tpot => vec![each(WITH_CUT, &started, token_time)],
+        Figure::Latency => vec![each(WITH_CUT, &started, latency), each(WITH_ERRORS, all, latency)],
     }
 }
 
 fn ms(from: crate::time::Tick, to: crate::time::Tick) -> f64 {
     to.ns_since(from) as f64 / 1e6
+}
+
+fn first_token(truth: &Truth) -> Option<f64> {
+    Some(ms(truth.received_first, *truth.sends.first()?))
+}
+
+/// From the first to the last token, by the tokens after the first.
+fn token_time(truth: &Truth) -> Option<f64> {
+    truth.choices.first()?.tpot_ns().map(|ns| ns / 1e6)
 }
 
 fn latency(truth: &Truth) -> Option<f64> {
@@ -123,13 +189,14 @@ fn gaps_by_token(truth: &Truth) -> impl Iterator<Item = f64> {
     gaps(truth).flat_map(move |gap| std::iter::repeat_n(gap / tokens, tokens as usize))
 }
 
-fn per_event(truth: &Truth) -> Option<f64> {
+/// From the first to the last event, by the events after the first.
+fn event_time(truth: &Truth) -> Option<f64> {
     let (first, last) = (truth.sends.first()?, truth.sends.last()?);
     (truth.sends.len() > 1).then(|| ms(*first, *last) / (truth.sends.len() - 1) as f64)
 }
 
 /// Mean and percentiles, milliseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Times {
     pub count: usize,
     pub mean: Option<f64>,
@@ -154,7 +221,7 @@ impl Times {
 }
 
 /// The true figures of a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
     /// Complete answers without an error, and the others.
     pub ok: u64,
@@ -163,6 +230,9 @@ pub struct Figures {
     pub duration_s: f64,
     pub requests_per_s: Option<f64>,
     pub output_tokens_per_s: Option<f64>,
+    /// All answers, and output events of the complete ones.
+    pub answers_per_s: Option<f64>,
+    pub output_events_per_s: Option<f64>,
     pub ttft_ms: Times,
     pub itl_ms: Times,
     pub tpot_ms: Times,
@@ -171,18 +241,20 @@ pub struct Figures {
 
 /// The figures of the complete answers, by this program's definitions.
 pub fn of_successes(truths: &[Truth]) -> Figures {
-    let ok: Vec<&Truth> = truths.iter().filter(|truth| is_success(truth)).collect();
+    let ok = successes(truths);
     let first = truths.iter().map(|truth| truth.received_first).min();
     let last = truths.iter().filter_map(|truth| truth.last_byte).max();
     let duration_s = first.zip(last).map_or(0.0, |(first, last)| last.seconds_since(first));
     let per_s = |count: f64| (duration_s > 0.0).then(|| count / duration_s);
-    let times = |figure| definitions(&ok, figure).first().map(Times::new).unwrap_or_default();
+    let times = |figure| definitions(&ok, &ok, figure).first().map(Times::new).unwrap_or_default();
     Figures {
         ok: ok.len() as u64,
         failed: (truths.len() - ok.len()) as u64,
         duration_s,
         requests_per_s: per_s(ok.len() as f64),
         output_tokens_per_s: per_s(ok.iter().map(|truth| f64::from(truth.output_tokens)).sum()),
+        answers_per_s: per_s(truths.len() as f64),
+        output_events_per_s: per_s(ok.iter().map(|truth| truth.sends.len() as f64).sum()),
         ttft_ms: times(Figure::Ttft),
         itl_ms: times(Figure::Itl),
         tpot_ms: times(Figure::Tpot),

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Asked;
 use crate::mock::Truth;
 use crate::time::Tick;
 
 /// Smallest, mean and largest value.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Range {
     pub min: f64,
     pub mean: f64,
@@ -17,16 +17,22 @@ pub struct Range {
 }
 
 /// The load that the server received.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Observed {
-    /// Valid requests that were received.
+    /// Valid requests that were received, without connection tests.
     pub requests: u64,
+    /// Connection tests and warm-up requests before the load; they are in no other figure.
+    #[serde(default)]
+    pub tests: u64,
     /// From the first to the last request, seconds.
     pub sending_s: f64,
     /// Requests per second while requests were sent: gaps divided by their sum.
     pub rate: Option<f64>,
     /// The coefficient of variation of the gaps between requests: 0 for a constant rate, 1 for a Poisson process.
     pub gap_variation: Option<f64>,
+    /// The median and the 99th percentile of these gaps, seconds.
+    pub gap_p50_s: Option<f64>,
+    pub gap_p99_s: Option<f64>,
     pub peak_in_flight: u64,
     /// Time average between the first request and the last one.
     pub mean_in_flight: Option<f64>,
@@ -50,20 +56,23 @@ pub struct Observed {
     pub given_up: u64,
 }
 
-/// The records without a connection test: a request beyond those asked for that had ended when the next one began.
-pub fn without_test<'a>(truths: &'a [Truth], asked: &Asked) -> &'a [Truth] {
-    match (truths, asked.number) {
-        ([test, rest @ ..], Some(number))
-            if rest.len() as u64 == number && rest.first().is_some_and(|next| end(test) < next.received_first) =>
-        {
-            rest
-        }
-        _ => truths,
-    }
+/// A client may send so many requests before the load that it is judged by: a connection test and a warm-up.
+pub const MAX_TESTS: u64 = 2;
+
+/// The records without connection tests: requests beyond those asked for, at the beginning, each of which had ended when
+/// the next one began.
+pub fn without_tests<'a>(truths: &'a [Truth], asked: &Asked) -> &'a [Truth] {
+    let number = asked.number.unwrap_or(u64::MAX);
+    let is_test = |rest: &[Truth]| match rest {
+        [test, next, ..] => rest.len() as u64 > number && end(test) < next.received_first,
+        _ => false,
+    };
+    let tests = (0..MAX_TESTS as usize).take_while(|&tests| is_test(truths.get(tests..).unwrap_or_default())).count();
+    &truths[tests..]
 }
 
-/// Evaluates the records, which are in order of arrival.
-pub fn observe(truths: &[Truth], asked: &Asked) -> Observed {
+/// Evaluates the records, which are in order of arrival and follow `tests` connection tests.
+pub fn observe(truths: &[Truth], tests: usize, asked: &Asked) -> Observed {
     let count = truths.len() as f64;
     let share = |test: &dyn Fn(&Truth) -> bool| match truths {
         [] => 0.0,
@@ -72,6 +81,8 @@ pub fn observe(truths: &[Truth], asked: &Asked) -> Observed {
     let starts: Vec<Tick> = sorted(truths.iter().map(|truth| truth.received_first).collect());
     let gaps: Vec<f64> = starts.windows(2).map(|pair| pair[1].seconds_since(pair[0])).collect();
     let sending_s = gaps.iter().sum();
+    let mut ordered_gaps = gaps.clone();
+    ordered_gaps.sort_unstable_by(f64::total_cmp);
     let (peak_in_flight, mean_in_flight) = in_flight(truths);
     let turnarounds = asked.parallel.map_or_else(Vec::new, |parallel| turnarounds(truths, parallel as usize));
     let mut connections: Vec<u64> = truths.iter().map(|truth| truth.connection).collect();
@@ -80,9 +91,12 @@ pub fn observe(truths: &[Truth], asked: &Asked) -> Observed {
     let first_wave = asked.parallel.and_then(|parallel| starts.get((parallel as usize).checked_sub(1)?));
     Observed {
         requests: truths.len() as u64,
+        tests: tests as u64,
         sending_s,
         rate: (sending_s > 0.0).then(|| gaps.len() as f64 / sending_s),
         gap_variation: variation(&gaps),
+        gap_p50_s: nearest(&ordered_gaps, 0.5),
+        gap_p99_s: nearest(&ordered_gaps, 0.99),
         peak_in_flight,
         mean_in_flight,
         connections: connections.len() as u64,
@@ -104,7 +118,7 @@ fn sorted(mut ticks: Vec<Tick>) -> Vec<Tick> {
     ticks
 }
 
-/// When the last byte of an answer was sent; a request without an answer ends when it was received.
+/// When the last byte of an answer was sent. A request without an answer ends when it was received.
 fn end(truth: &Truth) -> Tick {
     truth.last_byte.unwrap_or(truth.received_last)
 }
@@ -152,7 +166,7 @@ fn variation(gaps: &[f64]) -> Option<f64> {
 }
 
 /// The nearest rank of sorted values.
-pub(super) fn nearest(sorted: &[f64], share: f64) -> Option<f64> {
+pub(super) fn nearest<T: Copy>(sorted: &[T], share: f64) -> Option<T> {
     let rank = (share * sorted.len() as f64).ceil().max(1.0) as usize;
     sorted.get(rank - 1).copied()
 }

@@ -1,28 +1,21 @@
 //! Judgements as text.
 
 use super::Judgement;
-use super::checks::{Check, Verdict};
+use super::deviations::Deviation;
+use super::figures::Figure;
 use super::scenario::{Scenario, named};
+use super::sheet::{Client, SIGNS, Score, scenarios, sign};
+use super::verdict::{Check, Verdict};
 use crate::report::table::{Align, Table, wrap};
 
-/// The sign of a verdict.
-fn sign(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Pass => "✓",
-        Verdict::OtherDefinition => "≈",
-        Verdict::Warned => "!",
-        Verdict::Fail => "✗",
-        Verdict::Unknown => "-",
-    }
-}
-
-/// One scenario: what the client did, check by check.
+/// One scenario: what the client did, check by check, and the errors of its figures.
 pub fn scenario(judgement: &Judgement, width: usize) -> String {
-    let about = named(judgement.scenario).map_or("", |scenario: &Scenario| scenario.about);
+    let about = named(&judgement.scenario).map_or("", |scenario: &Scenario| scenario.about);
     let mut out = wrap("", &format!("{}: {about} ({})", judgement.scenario, judgement.mock), width);
     for Check { name, verdict, text } in &judgement.checks {
         out.push_str(&wrap(&format!("  {} {name}: ", sign(*verdict)), text, width));
     }
+    out.push_str(&errors(judgement, width));
     if judgement.client.status != Some(0) {
         let last: Vec<&str> = judgement.client.stderr.lines().rev().take(5).collect();
         for line in last.iter().rev() {
@@ -32,37 +25,92 @@ pub fn scenario(judgement: &Judgement, width: usize) -> String {
     out
 }
 
-/// A table of several scenarios, and what the signs mean.
-pub fn sheet(judgements: &[Judgement], width: usize) -> String {
-    let mut names: Vec<&str> = Vec::new();
-    for check in judgements.iter().flat_map(|judgement| &judgement.checks) {
-        if !names.contains(&check.name.as_str()) {
-            names.push(&check.name);
-        }
+/// The columns of the table of errors. JSON has every percentile that the client reported.
+pub const STATISTICS: [&str; 6] = ["mean", "p50", "p90", "p95", "p99", "max"];
+
+/// The errors of all figures, by the client's own definitions.
+fn errors(judgement: &Judgement, width: usize) -> String {
+    let all = &judgement.deviations;
+    let is_reported = |of: &&str| all.iter().any(|deviation| deviation.of == *of);
+    let columns: Vec<&str> = STATISTICS.into_iter().filter(is_reported).collect();
+    if columns.is_empty() {
+        return String::new();
     }
-    let cell = |judgement: &Judgement, name: &str| {
-        let check = judgement.checks.iter().find(|check| check.name == name);
-        check.map_or(String::new(), |check| sign(check.verdict).to_string())
-    };
-    let row = |judgement: &Judgement| {
-        [judgement.scenario.to_string()].into_iter().chain(names.iter().map(|name| cell(judgement, name))).collect()
+    let find = |figure: Figure, of: &str| all.iter().find(|one| one.figure == figure && one.of == of);
+    let figures = Figure::ALL.into_iter().filter(|figure| all.iter().any(|one| one.figure == *figure));
+    let row = |figure: Figure| {
+        let cells = columns.iter().map(|of| find(figure, of).map_or(String::new(), error));
+        [figure.name().to_string()].into_iter().chain(cells).collect()
     };
     let table = Table {
-        head: [""].iter().chain(&names).map(|name| (*name).to_string()).collect(),
-        aligns: [Align::Left].into_iter().chain(names.iter().map(|_| Align::Left)).collect(),
-        rows: judgements.iter().map(row).collect(),
+        head: ["error (ms)"].iter().chain(&columns).map(|name| (*name).to_string()).collect(),
+        aligns: [Align::Left].into_iter().chain(columns.iter().map(|_| Align::Right)).collect(),
+        rows: figures.map(row).collect(),
         grid: false,
     };
-    let signs = "✓ right, ✗ wrong, ≈ measured by another definition, ! wrong and reported to be, - not reported";
-    format!("{}{}", table.fitted(width).render(), wrap("", signs, width))
+    table.fitted(width).render()
+}
+
+/// "+0.123 (+1.2 %)".
+pub fn error(deviation: &Deviation) -> String {
+    let share = deviation.error_percent.map_or(String::new(), |percent| format!(" ({percent:+.1} %)"));
+    format!("{:+.3}{share}", deviation.error_ms)
+}
+
+/// Several scenarios of one client: for each, how many checks passed, and which ones did not.
+pub fn summary(judgements: &[Judgement], width: usize) -> String {
+    let mut out = String::new();
+    for judgement in judgements {
+        let score = Score::new(judgement.checks.iter());
+        let others: Vec<String> = [Verdict::Fail, Verdict::Warned, Verdict::OtherDefinition]
+            .into_iter()
+            .filter_map(|verdict| {
+                let checks = judgement.checks.iter().filter(|check| check.verdict == verdict);
+                let names: Vec<&str> = checks.map(|check| check.name.as_str()).collect();
+                (!names.is_empty()).then(|| format!("{} {}", sign(verdict), names.join(", ")))
+            })
+            .collect();
+        let first = format!("{:<18} {:>2} of {:>2}  ", judgement.scenario, score.passed, score.judged);
+        out.push_str(&wrap(&first, &others.join("  "), width));
+    }
+    format!("{out}{}", wrap("", SIGNS, width))
 }
 
 /// "7 of 9 checks passed".
 pub fn score(judgements: &[Judgement]) -> String {
-    let all: Vec<&Check> = judgements.iter().flat_map(|judgement| &judgement.checks).collect();
-    let judged = all.iter().filter(|check| check.verdict != Verdict::Unknown).count();
-    let passed = all.iter().filter(|check| check.verdict == Verdict::Pass).count();
-    let defined = all.iter().filter(|check| check.verdict == Verdict::OtherDefinition).count();
-    let other = if defined > 0 { format!(", {defined} by another definition") } else { String::new() };
-    format!("{passed} of {judged} checks passed{other}\n")
+    let score = Score::new(judgements.iter().flat_map(|judgement| &judgement.checks));
+    let other = match score.other_definition {
+        0 => String::new(),
+        count => format!(", {count} by another definition"),
+    };
+    format!("{} of {} checks passed{other}\n", score.passed, score.judged)
+}
+
+/// Tables of the scores of several clients, each with as many clients as fit.
+pub fn side_by_side(clients: &[Client], width: usize) -> String {
+    let fits = |count: &usize| clients.chunks(*count).all(|some| scores(some).width() <= width);
+    let most = (1..=clients.len()).rev().find(fits).unwrap_or(1);
+    let tables: Vec<String> = clients.chunks(most).map(|some| scores(some).render()).collect();
+    tables.join("\n") + &wrap("", "Checks passed, of those that could be answered", width)
+}
+
+fn scores(clients: &[Client]) -> Table {
+    let cell = |client: &Client, scenario: &str| {
+        let score = client.in_scenario(scenario).map(|judgement| Score::new(judgement.checks.iter()));
+        score.map_or("-".to_string(), |score| format!("{} of {}", score.passed, score.judged))
+    };
+    let row = |scenario: &str| {
+        let cells = clients.iter().map(|client| cell(client, scenario));
+        [scenario.to_string()].into_iter().chain(cells).collect()
+    };
+    Table {
+        head: ["scenario"]
+            .into_iter()
+            .chain(clients.iter().map(|client| client.name.as_str()))
+            .map(str::to_string)
+            .collect(),
+        aligns: [Align::Left].into_iter().chain(clients.iter().map(|_| Align::Right)).collect(),
+        rows: scenarios(clients).into_iter().map(row).collect(),
+        grid: false,
+    }
 }

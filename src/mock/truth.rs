@@ -201,11 +201,17 @@ impl Truth {
             self.end.name(),
         )
         .expect("writing to a String cannot fail");
-        for (index, send) in self.sends.iter().enumerate() {
-            let comma = if index > 0 { "," } else { "" };
-            write!(out, "{comma}{}", send.0).expect("writing to a String cannot fail");
-        }
+        write_ticks(out, &self.sends);
+        out.push_str("],\"returns\":[");
+        write_ticks(out, &self.returns);
         let choices: Vec<serde_json::Value> = self.choices.iter().map(ChoiceTruth::json).collect();
         write!(out, "],\"choices\":{}}}", serde_json::Value::from(choices)).expect("writing to a String cannot fail");
+    }
+}
+
+fn write_ticks(out: &mut String, ticks: &[Tick]) {
+    for (index, tick) in ticks.iter().enumerate() {
+        let comma = if index > 0 { "," } else { "" };
+        write!(out, "{comma}{}", tick.0).expect("writing to a String cannot fail");
     }
 }

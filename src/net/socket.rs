@@ -149,7 +149,8 @@ fn new_socket(family: AddressFamily) -> io::Result<OwnedFd> {
     Ok(rustix::net::socket_with(family, SocketType::STREAM, flags, None)?)
 }
 
-fn enable_receive_timestamps(fd: &OwnedFd) -> io::Result<()> {
+/// Enables the kernel's receive timestamps of a socket.
+pub(crate) fn enable_receive_timestamps(fd: &OwnedFd) -> io::Result<()> {
     // Transmit timestamps are requested with the bytes they are of; they come without a copy of these.
     let flags =
         libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE | libc::SOF_TIMESTAMPING_OPT_TSONLY;

@@ -84,8 +84,8 @@ impl RecordBoundaries {
     }
 }
 
-/// Builds the client configuration: the system's root certificates, those of `--cacert`, or no verification. Sessions
-/// are resumed, which is the default of rustls.
+/// Builds the client configuration: the system's root certificates (without any, Mozilla's), those of `--cacert`, or no
+/// verification. Sessions are resumed, which is the default of rustls.
 pub fn config(plan: &TlsPlan) -> Result<Arc<ClientConfig>, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
@@ -119,12 +119,36 @@ fn roots_from_file(path: &Path) -> Result<RootCertStore, String> {
 }
 
 fn system_roots() -> Result<RootCertStore, String> {
+    let found = system_certificates()?;
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if found.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        return Ok(roots);
+    }
+    roots.add_parsable_certificates(found);
     if roots.is_empty() {
-        return Err("this system has no root certificates: install ca-certificates, or give --cacert FILE".to_string());
+        return Err(
+            "none of this system's root certificates is valid: reinstall ca-certificates, or give --cacert FILE"
+                .to_string(),
+        );
     }
     Ok(roots)
+}
+
+/// The system's root certificates. Empty where it has none, as in a container that has nothing but this program; the
+/// ones to trust are then Mozilla's, which are part of the program.
+///
+/// # Errors
+/// A variable names certificates, and they cannot be read. Others in their place would trust more than the user chose.
+pub fn system_certificates() -> Result<Vec<CertificateDer<'static>>, String> {
+    let found = rustls_native_certs::load_native_certs();
+    let variable = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().find(|name| std::env::var_os(name).is_some());
+    match variable {
+        Some(name) if found.certs.is_empty() => Err(format!(
+            "{name} names no readable root certificate: correct or unset this variable, or give --cacert FILE"
+        )),
+        _ => Ok(found.certs),
+    }
 }
 
 /// `--insecure`: accepts every certificate. Signatures of the handshake are still verified.

@@ -10,8 +10,18 @@ use crate::record::share::Share;
 pub struct ShardPlan {
     pub share: Share,
     pub rendezvous: RendezvousPlan,
+    /// The address of this shard on the network between the shards; `None` if it was not given.
+    pub address: Option<ShardAddress>,
     /// How long to wait for the other shards at each meeting.
     pub timeout: Duration,
+}
+
+/// An address of a shard for the other shards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardAddress {
+    pub host: String,
+    /// `None`: that of the rendezvous, or any.
+    pub port: Option<u16>,
 }
 
 /// Where shards meet.

@@ -186,12 +186,12 @@ fn percent(text: &str) -> Result<f64, String> {
 }
 
 impl Criterion {
-    /// The text of the criterion, with the unit added if it is missing.
+    /// The text of the criterion, with the unit added if it is missing. Microseconds are written in one way.
     pub fn with_unit(&self) -> String {
-        if self.is_bare() && matches!(self.figure, Figure::Of(..)) {
-            format!("{} s", self.text)
-        } else {
-            self.text.clone()
+        match (self.figure, self.text.strip_suffix("us")) {
+            (Figure::Of(..), Some(bound)) => format!("{bound}µs"),
+            (Figure::Of(..), None) if self.is_bare() => format!("{} s", self.text),
+            _ => self.text.clone(),
         }
     }
 
@@ -262,6 +262,7 @@ mod tests {
         assert_eq!(json, scan_all("p99_ttft<=2 rps>=3").unwrap());
         assert_eq!(json.iter().map(Criterion::with_unit).collect::<Vec<_>>(), ["p99_ttft<=2 s", "rps>=3"]);
         assert_eq!(scan_all(r#"{"p99_ttft":"<=2s"}"#).unwrap()[0].with_unit(), "p99_ttft<=2s");
+        assert_eq!(scan_all("p99_itl<=500us").unwrap()[0].with_unit(), "p99_itl<=500µs");
         for (bad, what) in [
             (r#"[{"p99_ttft":"<=2"},{"rps":">=3"}]"#, "2 groups"),
             (r#"[{"p99_ttft":2}]"#, "a text such as"),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::files::is_link;
 use crate::plan::Plan;
+use crate::record::share::Share;
 use crate::run::DATABASE;
 use crate::spec::output::results_folder;
 use crate::spec::{OutputSpec, RigFacts};
@@ -108,18 +109,26 @@ fn claim_for_shard(outputs: &Path, started: &str, root: &Path) -> Result<Created
 /// Name of the link to the folder of the latest call.
 const LATEST: &str = "latest";
 
-/// Makes the link `latest` in the folder of all results point to `root`, the folder of a call. The link is replaced
-/// atomically; anything else of that name, such as the results of a call with that name, stays as it is.
+/// Makes the link `latest` in the folder of all results point to `root`, the folder of a call; that of a shard to the folder
+/// of all shards of its call, if there is one. The link is replaced atomically; anything else of that name, such as the
+/// results of a call with that name, stays as it is.
 ///
 /// # Errors
 /// One line, if the link cannot be created or replaced.
-pub(crate) fn link_latest(output: &OutputSpec, root: &Path) -> Result<(), String> {
+pub(crate) fn link_latest(output: &OutputSpec, root: &Path, shard: Option<Share>) -> Result<(), String> {
+    let root = match shard {
+        Some(_) if output.no_timestamp => return Ok(()),
+        Some(_) => root.parent().unwrap_or(root),
+        None => root,
+    };
     let link = output.outputs_dir.join(LATEST);
     if fs::symlink_metadata(&link).is_ok_and(|metadata| !metadata.is_symlink()) {
         return Ok(());
     }
     let target = root.strip_prefix(&output.outputs_dir).unwrap_or(root);
-    let temporary = output.outputs_dir.join(format!(".{LATEST}.{}.new", std::process::id()));
+    // Shards on several machines may have one number of their process.
+    let number = shard.map_or(0, Share::index);
+    let temporary = output.outputs_dir.join(format!(".{LATEST}.{}.{number}.new", std::process::id()));
     // Left by a killed process with the same number.
     let _ = fs::remove_file(&temporary);
     // A folder that appears meanwhile is not replaced: that is an error of the system.
@@ -208,18 +217,26 @@ mod tests {
         for name in ["1/mock", "2/mock"] {
             let root = folder.path().join(name);
             fs::create_dir_all(&root).unwrap();
-            link_latest(&output, &root).unwrap();
+            link_latest(&output, &root, None).unwrap();
             assert_eq!(fs::read_link(&link).unwrap(), Path::new(name));
         }
+        // All shards of a call name the folder of the call.
+        for index in [0, 1] {
+            link_latest(&output, &folder.path().join("2/mock"), Share::new(index, 2)).unwrap();
+            assert_eq!(fs::read_link(&link).unwrap(), Path::new("2"));
+        }
+        let plain = OutputSpec { no_timestamp: true, ..output.clone() };
+        link_latest(&plain, &folder.path().join("1"), Share::new(0, 2)).unwrap();
+        assert_eq!(fs::read_link(&link).unwrap(), Path::new("2"));
         // The target of the old link is untouched, and no temporary link remains.
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
         fs::remove_file(&link).unwrap();
         fs::create_dir(&link).unwrap();
-        link_latest(&output, &folder.path().join("1/mock")).unwrap();
+        link_latest(&output, &folder.path().join("1/mock"), None).unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_dir());
         fs::remove_dir(&link).unwrap();
         fs::write(&link, "mine").unwrap();
-        link_latest(&output, &folder.path().join("1/mock")).unwrap();
+        link_latest(&output, &folder.path().join("1/mock"), None).unwrap();
         assert_eq!(fs::read_to_string(&link).unwrap(), "mine");
     }
 

@@ -30,6 +30,7 @@ pub(crate) fn resolve(spec: &Spec, variable: &dyn Fn(&str) -> Option<String>) ->
         ("--swanlab-api-key", &mut output.swanlab_api_key),
         ("--extra-args", &mut spec.sampling.extra_args),
         ("--query-template", &mut data.query_template),
+        ("--dataset-args", &mut data.dataset_args),
     ];
     for (flag, value) in single {
         if let Some(value) = value {

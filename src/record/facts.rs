@@ -205,7 +205,15 @@ pub struct RunEnd {
     /// The start of a shard, which all shards agreed on, on both clocks of this machine; `None` for a whole load.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard_start: Option<ClockPair>,
+    /// How much later than that this shard began, nanoseconds.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub shard_late_ns: u64,
     /// How the clock of shard 0 differs from that of this shard; `None` if that is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_offset: Option<ClockOffset>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(ns: &u64) -> bool {
+    *ns == 0
 }

@@ -7,6 +7,7 @@ use self::memory::MemoryClaim;
 use crate::time::{MS, Tick};
 
 pub mod arrivals;
+pub mod clock_exchange;
 pub mod delivery;
 mod enum_names;
 pub mod facts;
@@ -380,6 +381,10 @@ pub enum CollectorMessage {
     Worker(Box<WorkerReport>),
     /// The values of one scrape of the server's metrics.
     Server(Vec<ServerSample>),
+    /// The start that the shards of the load have agreed on.
+    ShardStart(facts::ClockPair),
+    /// An exchange of packets with shard 0.
+    Clock(clock_exchange::ClockExchange),
 }
 
 /// One value of the server's own metrics at one time.

@@ -29,6 +29,18 @@ pub(super) struct CallMessage {
     pub version: String,
     pub count: u32,
     pub call: Option<CallFacts>,
+    /// Where shard 0 answers clock exchanges; `None` if it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<ClockService>,
+}
+
+/// Where shard 0 answers clock exchanges.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ClockService {
+    /// Host and port; `None`: those of the TCP connection to shard 0.
+    pub address: Option<(String, u16)>,
+    /// The token of the exchanges; `None`: that of the job, which all shards have.
+    pub token: Option<String>,
 }
 
 /// A shard is ready to start a run.
@@ -172,7 +184,12 @@ mod tests {
     #[test]
     fn the_call_is_that_of_shard_0() {
         let call = CallFacts { nonce: 7, started: "s".to_string(), model: "m".to_string() };
-        let of = |count, call: Option<&CallFacts>| CallMessage { version: "1".to_string(), count, call: call.cloned() };
+        let of = |count, call: Option<&CallFacts>| CallMessage {
+            version: "1".to_string(),
+            count,
+            call: call.cloned(),
+            clock: None,
+        };
         assert_eq!(common_call(&[of(2, Some(&call)), of(2, None)]), Ok(call.clone()));
         assert!(common_call(&[of(2, None), of(2, Some(&call))]).is_err());
         assert!(common_call(&[of(2, Some(&call)), of(3, None)]).unwrap_err().contains("shard 1 has another number"));
@@ -191,7 +208,7 @@ mod tests {
     #[test]
     fn messages_are_short() {
         let long = CallFacts { nonce: 1, started: String::new(), model: "m".repeat(MAX_MESSAGE) };
-        let call = CallMessage { version: String::new(), count: 1, call: Some(long) };
+        let call = CallMessage { version: String::new(), count: 1, call: Some(long), clock: None };
         for bytes in [message(&call, i64::MIN), failure(&"é".repeat(9999)), failure(&"\u{1}".repeat(9999))] {
             assert!(bytes.len() <= MAX_MESSAGE && serde_json::from_slice::<Envelope<()>>(&bytes).is_ok());
         }

@@ -9,10 +9,17 @@
 //!
 //! Each step is one all-gather of messages of at most [`MAX_MESSAGE`] bytes. [`messages`] decides what the messages mean;
 //! the transports only carry them: a directory, TCP, or the process manager of MPI and Slurm. A shard that fails sends
-//! its error instead of its next message, so that all others end with it. After the start nothing more is exchanged.
+//! its error instead of its next message, so that all others end with it. After the start nothing more is agreed on.
+//!
+//! Where shard 0 has an address, the others exchange UDP packets with it from then until the end of the run, which bound
+//! how the clocks differ ([`clock_client`], [`clock_server`]). What is lost of these makes the bounds wider, not wrong.
 
 #![expect(clippy::disallowed_methods, reason = "the clock is used for timeouts, not for measurements")]
 
+mod clock_client;
+mod clock_packet;
+mod clock_server;
+mod clock_socket;
 mod directory;
 mod frame;
 mod messages;
@@ -21,17 +28,25 @@ mod pmi;
 mod random;
 mod tcp;
 
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
+pub use self::clock_client::ClockClient;
+use self::clock_client::ClockTarget;
+use self::clock_server::ClockServer;
 use self::directory::Directory;
 pub use self::messages::{CallFacts, MAX_MESSAGE, ReadyMessage};
-use self::messages::{CallMessage, Fence, StartMessage, failure, gathered, message};
+use self::messages::{CallMessage, ClockService, Fence, StartMessage, failure, gathered, message};
 use self::offset::OffsetBounds;
 use self::pmi::Pmi;
+use self::random::random_hex;
 use self::tcp::Tcp;
-use crate::plan::shard::{RendezvousPlan, ShardPlan};
+use crate::plan::shard::{RendezvousPlan, ShardAddress, ShardPlan};
+use crate::record::clock_exchange::ClockExchange;
 use crate::record::facts::ClockOffset;
 use crate::record::share::Share;
+use crate::time::Tick;
 
 /// Why shards could not agree. One line that names the shard.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -89,6 +104,14 @@ pub struct Rendezvous {
     timeout: Duration,
     /// Reads the clock of this machine, nanoseconds since the Unix epoch.
     now_ns: fn() -> i64,
+    /// The address of this shard, if it was given.
+    address: Option<ShardAddress>,
+    /// The token of the job; empty without one.
+    job_token: String,
+    /// Shard 0: what answers clock exchanges, and what the others need for them.
+    clock_server: Option<(ClockServer, ClockService)>,
+    /// Other shards: where these are answered.
+    clock_target: Option<ClockTarget>,
     /// The offset of the clocks, from the rounds before the last start.
     offset: OffsetBounds,
     /// This shard has sent its error, or the transport has failed: nothing more can be exchanged.
@@ -114,17 +137,35 @@ impl Rendezvous {
         stopped: &dyn Fn() -> bool,
     ) -> Result<Rendezvous, RendezvousError> {
         let ShardPlan { share, timeout, .. } = *plan;
+        let address = plan.address.clone();
         let wait = Wait::new(timeout, stopped);
         let transport = match &plan.rendezvous {
             RendezvousPlan::Pmi => Transport::Pmi(Pmi::open(share, &wait)?),
             RendezvousPlan::Directory(path) => Transport::Directory(Directory::open(path, share, &wait)?),
             RendezvousPlan::Tcp { host, port } => {
                 let token = token.unwrap_or_default().as_bytes();
-                Transport::Tcp(Tcp::open((host, *port), token, share, &wait)?)
+                let listen = address.as_ref().map(|address| (address.host.as_str(), address.port.unwrap_or(*port)));
+                Transport::Tcp(Tcp::open((host, *port), listen, token, share, &wait)?)
             }
             RendezvousPlan::At { unix_ns } => Transport::At(*unix_ns),
         };
-        Ok(Rendezvous { transport, share, timeout, now_ns, offset: OffsetBounds::default(), over: false })
+        let mut rendezvous = Rendezvous {
+            transport,
+            share,
+            timeout,
+            now_ns,
+            address,
+            job_token: token.unwrap_or_default().to_string(),
+            clock_server: None,
+            clock_target: None,
+            offset: OffsetBounds::default(),
+            over: false,
+        };
+        if let Err(error) = rendezvous.serve_clock() {
+            rendezvous.fail(&error);
+            return Err(RendezvousError::new(error));
+        }
+        Ok(rendezvous)
     }
 
     /// Shares the facts of the call: shard 0 passes them, and all shards get them. `None` without communication.
@@ -133,8 +174,12 @@ impl Rendezvous {
         call: Option<CallFacts>,
         stopped: &dyn Fn() -> bool,
     ) -> Result<Option<CallFacts>, RendezvousError> {
-        let own = CallMessage { version: version(), count: self.share.count(), call };
+        let clock = self.clock_server.as_ref().map(|(_, service)| service.clone());
+        let own = CallMessage { version: version(), count: self.share.count(), call, clock };
         let Some(all) = self.all_gather(&own, stopped)? else { return Ok(None) };
+        if let Some(service) = all.first().and_then(|first| first.clock.clone()).filter(|_| !self.share.is_first()) {
+            self.clock_target = self.clock_target_at(&service).map_err(RendezvousError::new)?;
+        }
         messages::common_call(&all).map(Some).map_err(RendezvousError::new)
     }
 
@@ -145,7 +190,8 @@ impl Rendezvous {
         messages::check_ready(&all).map_err(RendezvousError::new)
     }
 
-    /// Waits until all shards have come here. Returns the start of the run, nanoseconds since the Unix epoch.
+    /// Waits until all shards have come here. Returns the start of the run, nanoseconds since the Unix epoch by the clock of
+    /// this machine: clocks that certainly differ do not make shards begin at different times.
     pub fn start(&mut self, stopped: &dyn Fn() -> bool) -> Result<i64, RendezvousError> {
         let start = match self.transport {
             Transport::At(unix_ns) => unix_ns,
@@ -158,7 +204,8 @@ impl Rendezvous {
                 }
                 let named = self.share.is_first().then(|| (self.now_ns)() + self.margin().as_nanos() as i64);
                 let all = self.all_gather(&StartMessage { start_unix_ns: named }, stopped)?;
-                messages::named_start(&all.unwrap_or_default()).map_err(RendezvousError::new)?
+                let named = messages::named_start(&all.unwrap_or_default()).map_err(RendezvousError::new)?;
+                named.saturating_sub(self.clock_difference_ns())
             }
         };
         let late_ns = (self.now_ns)() - start;
@@ -171,6 +218,68 @@ impl Rendezvous {
             )));
         }
         Ok(start)
+    }
+
+    /// The clock of shard 0 minus that of this machine, nanoseconds, as far as it is certain that they differ.
+    fn clock_difference_ns(&self) -> i64 {
+        let offset = self.clock_offset().unwrap_or_default();
+        if (offset.low_ns..=offset.high_ns).contains(&0) { 0 } else { offset.middle_ns() }
+    }
+
+    /// Shard 0: answers clock exchanges if it has an address.
+    fn serve_clock(&mut self) -> Result<(), String> {
+        if !self.share.is_first() || self.share.count() == 1 {
+            return Ok(());
+        }
+        let (listen, token) = match (&self.transport, &self.address) {
+            (Transport::At(_), _) => return Ok(()),
+            (Transport::Tcp(tcp), _) => (tcp.first_address().map_err(|error| error.to_string())?, None),
+            (_, Some(ShardAddress { host, port })) => {
+                let listen = resolve(host, port.unwrap_or(0)).map_err(|error| cannot_use(host, &error))?;
+                // The rendezvous hands it out.
+                (listen, Some(random_hex().map_err(|error| error.to_string())?))
+            }
+            (_, None) => return Ok(()),
+        };
+        let secret = token.as_ref().unwrap_or(&self.job_token).as_bytes();
+        let server = ClockServer::start(listen, secret, self.share.count()).map_err(|error| {
+            format!("cannot receive UDP packets at {listen}, by which shards compare clocks: {error}")
+        })?;
+        let port = server.address().port();
+        let address = self.address.as_ref().map(|address| (address.host.clone(), port));
+        self.clock_server = Some((server, ClockService { address, token }));
+        Ok(())
+    }
+
+    /// Other shards: where shard 0 answers clock exchanges.
+    fn clock_target_at(&self, service: &ClockService) -> Result<Option<ClockTarget>, String> {
+        let address = match (&service.address, &self.transport) {
+            (Some((host, port)), _) => resolve(host, *port)
+                .map_err(|error| format!("cannot resolve {host}, the --shard-address of shard 0: {error}"))?,
+            (None, Transport::Tcp(tcp)) => tcp.first_address().map_err(|error| error.to_string())?,
+            (None, _) => return Ok(None),
+        };
+        let own = self.address.as_ref().map(|own| resolve(&own.host, 0).map_err(|error| cannot_use(&own.host, &error)));
+        let source: Option<IpAddr> = own.transpose()?.map(|own| own.ip());
+        let key = clock_packet::key(service.token.as_ref().unwrap_or(&self.job_token).as_bytes());
+        Ok(Some(ClockTarget { address, key, shard: self.share.index(), source }))
+    }
+
+    /// Begins to exchange packets with shard 0, which bound how the clocks differ; `None` if this is shard 0, or if that has
+    /// no address. Each exchange is passed to `take`. The run starts at `start`.
+    pub fn exchange_clocks(
+        &self,
+        start: Tick,
+        take: Box<dyn FnMut(ClockExchange) + Send>,
+    ) -> Option<io::Result<ClockClient>> {
+        self.clock_target.clone().map(|target| ClockClient::start(target, start, take))
+    }
+
+    /// Shard 0: waits until the other shards exchange no more packets with it.
+    pub fn wait_for_exchanges(&self, stopped: &dyn Fn() -> bool) {
+        if let Some((server, _)) = &self.clock_server {
+            server.wait_for_others(stopped);
+        }
     }
 
     /// The clock of shard 0 minus that of this shard, as of the last start; `None` if it is unknown.
@@ -236,6 +345,15 @@ impl std::fmt::Debug for Rendezvous {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Rendezvous").field("share", &self.share).field("over", &self.over).finish_non_exhaustive()
     }
+}
+
+/// The first address of a host.
+fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
+    (host, port).to_socket_addrs()?.next().ok_or_else(|| io::Error::other("the name has no address"))
+}
+
+fn cannot_use(host: &str, error: &io::Error) -> String {
+    format!("--shard-address: cannot resolve {host}: {error}")
 }
 
 fn version() -> String {

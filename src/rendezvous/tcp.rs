@@ -6,7 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "the clock is used for timeouts, not for measurements")]
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::frame::{Direction, Frames, NONCE, connection_key};
 use super::messages::{Fence, failure, gathered, message};
 use super::random::random_bytes;
-use super::{RendezvousError, Wait, list};
+use super::{RendezvousError, Wait, list, resolve};
 use crate::record::share::Share;
 
 /// The first bytes of a connection.
@@ -46,6 +46,8 @@ pub(super) enum Tcp {
 /// Shard 0, with the connections of all others in the order of their numbers.
 pub(super) struct First {
     others: Vec<Connection>,
+    /// Where it listened.
+    address: SocketAddr,
 }
 
 /// A connection that has proved its token, read by a thread of its own.
@@ -56,8 +58,10 @@ pub(super) struct Connection {
 }
 
 impl Tcp {
+    /// `listen`: where shard 0 listens, if not at the address of the rendezvous.
     pub(super) fn open(
         (host, port): (&str, u16),
+        listen: Option<(&str, u16)>,
         token: &[u8],
         share: Share,
         wait: &Wait<'_>,
@@ -67,11 +71,23 @@ impl Tcp {
             return connect((host, port), &place, token, share, wait).map(Tcp::Other);
         }
         let cannot = |what: &str, error: io::Error| RendezvousError::new(format!("{place}: cannot {what}: {error}"));
-        let address = resolve(host, port).map_err(|error| cannot("resolve the host", error))?;
+        let (host, port) = listen.unwrap_or((host, port));
+        let address = resolve(host, port).map_err(|error| cannot(&format!("resolve {host}"), error))?;
         let listener = TcpListener::bind(address)
             .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-            .map_err(|error| cannot("listen there, as shard 0 does", error))?;
-        admit(&listener, &place, token, share, wait).map(|others| Tcp::First(First { others }))
+            .map_err(|error| {
+                let hint = "--shard-address names the address of shard 0 on its machine";
+                cannot(&format!("listen at {address}, as shard 0 does ({hint})"), error)
+            })?;
+        admit(&listener, &place, token, share, wait).map(|others| Tcp::First(First { others, address }))
+    }
+
+    /// The address of shard 0: where it listened, or what this shard is connected to.
+    pub(super) fn first_address(&self) -> io::Result<SocketAddr> {
+        match self {
+            Tcp::First(first) => Ok(first.address),
+            Tcp::Other(connection) => connection.stream.peer_addr(),
+        }
     }
 
     pub(super) fn all_gather(&mut self, own: &[u8], wait: &Wait<'_>) -> Result<Vec<Vec<u8>>, RendezvousError> {
@@ -202,10 +218,6 @@ impl Drop for Connection {
 
 fn missing(wait: &Wait<'_>) -> String {
     format!("did not answer within {:.0} s (--rendezvous-timeout)", wait.timeout.as_secs_f64())
-}
-
-fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
-    (host, port).to_socket_addrs()?.next().ok_or_else(|| io::Error::other("the name has no address"))
 }
 
 /// A connection whose other side has proved its token.

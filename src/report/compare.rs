@@ -9,13 +9,14 @@ mod pairing;
 mod rows;
 mod sides;
 mod text;
+mod verdicts;
 mod warnings;
 
 pub use gate::{Gate, LEVEL, Limit, judge, scan_limits};
 pub use json::json;
 pub use markdown::markdown;
 pub use page::html;
-pub use pairing::{Given, comparison};
+pub use pairing::{Given, comparison, pooled};
 pub use rows::{Compared, Kind, Row, Value, Verdict, compare};
 pub use sides::{Comparison, Entry, Load, LoadName, Missing, Side};
 pub use text::{render, render_gate};

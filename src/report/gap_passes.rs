@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::thread;
 
+use super::source::Source;
 use crate::record::Phase;
 use crate::record::arrivals::Gap;
 use crate::stats::gap_sets::GapPass;
@@ -39,16 +40,16 @@ impl GapRequests {
     pub fn add(
         &mut self,
         reader: &Reader,
-        shift_ns: i64,
+        source: &Source,
         phase: Phase,
         samples: &RunSamples,
         before: u64,
     ) -> Result<(), StoreError> {
         let count = samples.ok.saturating_sub(before);
         let parts = (samples.output_events / EVENTS_PER_THREAD).clamp(1, thread_count() as u64);
-        let requests = reader.parts(phase, count, parts)?;
-        let part =
-            |requests| Part { path: reader.path().to_path_buf(), shift_ns, phase, requests, places_before: before };
+        let requests = reader.parts(phase, source.range(phase), count, parts)?;
+        let (path, shift_ns) = (reader.path().to_path_buf(), source.shift_ns);
+        let part = |requests| Part { path: path.clone(), shift_ns, phase, requests, places_before: before };
         self.parts.extend(requests.into_iter().map(part));
         Ok(())
     }

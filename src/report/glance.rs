@@ -4,7 +4,7 @@
 use super::findings::entries;
 use super::language::Language;
 use super::load_name::load_name;
-use super::search::judged_text;
+use super::objective::measured;
 use super::table::{Align, Table, few_note, mark, number, wrap};
 use crate::finding::{Finding, Severity};
 use crate::stats::Summary;
@@ -14,6 +14,9 @@ use crate::stats::slo::Judged;
 
 /// The most findings that are shown.
 const FINDINGS: usize = 3;
+/// Lines of a small screen, and those of them that follow: three about the files, and the prompt.
+const SCREEN: usize = 24;
+const AFTER: usize = 4;
 /// The most lines of one finding.
 const FINDING_LINES: usize = 2;
 /// Percentiles of the table.
@@ -29,13 +32,13 @@ pub(crate) enum Colour {
 
 /// Requests, throughput, times, objectives, the client's error, and findings.
 pub fn render(s: &Summary, width: usize, colours: bool) -> String {
-    let mut out = String::from("\n");
-    out.push_str(&wrap("", &requests(s), width));
+    let mut out = wrap("", &requests(s), width);
     out.push_str(&wrap("", &throughput(s), width));
     out.push_str(&times(s, width));
     out.push_str(&objectives(s, colours));
     out.push_str(&wrap("", &trust(s), width));
-    out + &findings(s, width, colours)
+    let room = (SCREEN - AFTER).saturating_sub(out.lines().count());
+    format!("\n{out}{}", findings(s, width, colours, room))
 }
 
 /// "400 requests in 63 s, Concurrency 200: 400 ok, 0 failed". It also says whether the run was interrupted, which a
@@ -118,12 +121,10 @@ fn ms(seconds: f64) -> String {
 /// A line per objective: met or missed, and what was measured.
 pub fn objectives(s: &Summary, colours: bool) -> String {
     let Some(verdict) = &s.slo else { return String::new() };
-    let line = |Judged { criterion, judged, met }: &Judged| {
-        let (unit, per_unit) = criterion.shown_unit();
-        let text = |value: f64| format!("{}{} {unit}", judged_text(value * per_unit), mark(judged.few));
-        let measured = judged.value.map_or_else(|| "not measured".to_string(), text);
-        let (sign, colour) = if *met { ("✓", Colour::Green) } else { ("✗", Colour::Red) };
-        format!("{} {}: {}\n", coloured(sign, colour, colours), criterion.with_unit(), measured)
+    let line = |one: &Judged| {
+        let measured = measured(one).unwrap_or_else(|| "not measured".to_string());
+        let (sign, colour) = if one.met { ("✓", Colour::Green) } else { ("✗", Colour::Red) };
+        format!("{} {}: {measured}\n", coloured(sign, colour, colours), one.criterion.with_unit())
     };
     verdict.criteria.iter().map(line).collect()
 }
@@ -171,15 +172,19 @@ fn share(series: &Series, bounds: &[Bound]) -> Option<String> {
     }
 }
 
-/// The most severe findings, each on one or two lines.
-fn findings(s: &Summary, width: usize, colours: bool) -> String {
+/// The most severe findings, each on one or two lines, on about `room` lines.
+fn findings(s: &Summary, width: usize, colours: bool, room: usize) -> String {
     let all = entries(&s.findings);
-    let texts = all.iter().map(|entry| (entry.severity, entry.headline(Language::En)));
-    most_severe(texts.collect(), FINDINGS, width, colours)
+    let texts: Vec<(Severity, String)> =
+        all.iter().map(|entry| (entry.severity, entry.headline(Language::En))).collect();
+    let shown = |most: usize| most_severe(&texts, most, width, colours);
+    let fits = |most: &usize| shown(*most).lines().count() <= room;
+    // The first one, however little room there is.
+    shown((1..=FINDINGS).rev().find(fits).unwrap_or(1))
 }
 
 /// The first `most` of these findings, and how many more there are.
-pub(crate) fn most_severe(all: Vec<(Severity, String)>, most: usize, width: usize, colours: bool) -> String {
+pub(crate) fn most_severe(all: &[(Severity, String)], most: usize, width: usize, colours: bool) -> String {
     let shown = all.iter().take(most).map(|(severity, text)| finding(*severity, text, width, colours));
     let mut out: String = shown.collect();
     if all.len() > most {

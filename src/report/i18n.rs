@@ -55,6 +55,7 @@ labels! {
     PackagesPerRequest: "Average package per request", "平均每请求数据包数";
     PackageLatency: "Average package latency (s)", "平均每数据包时延 (s)";
     TokensPerEvent: "Average tokens per output event", "平均每输出事件 token 数";
+    ExpectedRequests: "Expected number of requests", "计划请求数";
     FirstTokenMin: "First token latency min (s)", "首 token 时延最小值 (s)";
     FirstTokenMax: "First token latency max (s)", "首 token 时延最大值 (s)";
     FirstTokenAverage: "First token latency ave (s)", "首 token 时延平均值 (s)";
@@ -148,12 +149,11 @@ labels! {
     SuccessRate: "Success rate (%)", "成功率 (%)";
 
     // The client's figures compared with the server's.
-    Seconds: "Seconds", "指标 (s)";
     Mean: "Mean", "平均";
     Verdict: "Verdict", "结论";
     QueueServer: "Queue server", "排队（服务端）";
     PartsOfTtft: "Parts of the mean TTFT", "平均 TTFT 的构成";
-    Time: "Time", "时间";
+    TimeMs: "Time (ms)", "时间 (ms)";
     TtftFromDue: "TTFT from due", "TTFT（自计划时刻起）";
     Connecting: "Connecting", "建连";
     SendLagPart: "Send lag", "发送滞后";

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::json_value::finite;
-use super::table::{Align, Table, number, wrap};
+use super::table::{Align, Decimals, Milliseconds, Table, in_ms, number, share_text, wrap};
 use crate::host::calibration::{Calibration, Spread};
 use crate::stats::Summary;
 use crate::stats::measurement_error::{Bound, StampSource};
@@ -46,7 +46,7 @@ fn shares(s: &Summary) -> Table {
     let row = |name: &str, ns: [Option<u64>; 2]| {
         let length = ns.map(|ns| ns.map_or_else(|| "-".to_string(), format_ns));
         let shares = medians.iter().map(|&median| match (ns[1], median) {
-            (Some(ns), Some(median)) if median > 0.0 => format!("{:.2} %", ns as f64 / 1e7 / median),
+            (Some(ns), Some(median)) if median > 0.0 => share_text(ns as f64 / 1e9 / median),
             _ => "-".to_string(),
         });
         [name.to_string()].into_iter().chain(length).chain(shares).collect()
@@ -78,26 +78,26 @@ fn bounds(s: &Summary, width: usize) -> String {
 }
 
 fn bounds_table(figures: &[(&'static str, &Series, &[Bound])]) -> Table {
-    let cell = |series: &Series, bounds: &[Bound], row: usize| match (series.quantiles.get(row), bounds.get(row)) {
-        (Some(quantile), Some(bound)) => {
-            let by = |seconds: f64| format_ns((seconds.max(0.0) * 1e9).round() as u64);
-            format!(
-                "{} -{} +{}",
-                number(quantile.value),
-                by(quantile.value - bound.low),
-                by(bound.high - quantile.value)
-            )
-        }
-        _ => "-".to_string(),
+    /// Decimals of the distance from a figure to its bounds, milliseconds.
+    const DISTANCE: Decimals = Decimals(4);
+    let shown = || LEVELS.iter().enumerate().filter(|(_, level)| SHOWN.contains(&level.per_mille));
+    let column = |(_, series, bounds): &(&'static str, &Series, &[Bound])| -> Vec<String> {
+        let ms = Milliseconds::new(shown().filter_map(|(row, _)| series.quantiles.get(row)).map(|q| q.value));
+        let by = |seconds: f64| DISTANCE.text(seconds.max(0.0) * 1e3);
+        let text = |value: f64, bound: &Bound| {
+            format!("{} -{} +{}", ms.text(value), by(value - bound.low), by(bound.high - value))
+        };
+        let cell = |row: usize| Some(text(series.quantiles.get(row)?.value, bounds.get(row)?));
+        shown().map(|(row, _)| cell(row).unwrap_or_else(|| "-".to_string())).collect()
     };
-    let rows = LEVELS.iter().enumerate().filter(|(_, level)| SHOWN.contains(&level.per_mille)).map(|(row, level)| {
-        let cells = figures.iter().map(|(_, series, bounds)| cell(series, bounds, row));
-        std::iter::once(level.name.to_string()).chain(cells).collect()
-    });
+    let columns: Vec<Vec<String>> = figures.iter().map(column).collect();
+    let row = |(place, level): (usize, &str)| {
+        std::iter::once(level.to_string()).chain(columns.iter().map(|cells| cells[place].clone())).collect()
+    };
     Table {
-        head: std::iter::once("Percentiles").chain(figures.iter().map(|figure| figure.0)).map(String::from).collect(),
+        head: std::iter::once("Percentiles".to_string()).chain(figures.iter().map(|figure| in_ms(figure.0))).collect(),
         aligns: vec![Align::Center; figures.len() + 1],
-        rows: rows.collect(),
+        rows: shown().map(|(_, level)| level.name).enumerate().map(row).collect(),
         grid: false,
     }
 }

@@ -6,17 +6,34 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value as Json, json};
 
-use super::shards::{self, Alignment, alignment};
+use super::shards::{Alignment, Shards, alignment};
+use super::source::{Window, shift};
 use super::table::{Align, Table, digits, optional};
 use super::{Measured, json, measured};
 use crate::finding::Finding;
-use crate::record::facts::ShardFacts;
+use crate::record::clock_exchange::DRIFT;
+use crate::record::facts::{Mode, RunEnd, ShardFacts};
+use crate::record::share::Share;
+use crate::record::{Block, Phase};
 use crate::stats::Summary;
+use crate::stats::samples::Sample;
+use crate::store::reader::Detail;
 use crate::store::{Reader, StoreError, StoredRun};
-use crate::time::format_ns;
+use crate::time::{MS, S, Tick, format_ns};
 
-/// The rate at which two clocks can drift apart at most: the kernel slews a clock by up to 500 ppm.
-const DRIFT: f64 = 0.001;
+/// A shard that begins later than this after the start is late.
+const LATE_NS: u64 = 100 * MS;
+/// A record may be stored so long after its request has ended.
+const STORED_LATE_NS: u64 = 250 * MS;
+/// A shard that leaves the others alone for a larger share of the run is reported.
+const ALONE: f64 = 0.1;
+/// The others went on for a larger share of the run, and at least a second, after a shard was stopped.
+const STOPPED_EARLY: f64 = 0.02;
+/// Shards with fewer requests are too short to be compared.
+const FEW_REQUESTS: u64 = 50;
+/// A shard is slower than the others if its send lag is so many times theirs, and at least this.
+const SLOW_TIMES: u64 = 4;
+const SLOW_NS: u64 = MS;
 
 /// Why databases cannot be merged. One line that names the files.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +44,8 @@ pub enum MergeError {
     NoShard(PathBuf),
     #[error("{} and {} are both shard {index} of one run: give each shard once", first.display(), second.display())]
     Twice { index: u32, first: PathBuf, second: PathBuf },
+    #[error("{}: it is shard {share} but has request {index}, which another shard sends: the file was changed", file.display())]
+    Foreign { file: PathBuf, share: Share, index: u64 },
     #[error("{} and {} are shards of one call but sent different loads (plan {first_hash} and {second_hash})", first.display(), second.display())]
     Different { first: PathBuf, second: PathBuf, first_hash: String, second_hash: String },
 }
@@ -65,6 +84,27 @@ pub struct ShardRow {
     pub cpu_max: Option<f64>,
     pub alignment: Alignment,
     pub cpu_model: Option<String>,
+    /// When its first measured request was due and its last one ended, by the clock of the first shard.
+    span: Option<(Tick, Tick)>,
+    /// How much later than the first one it began for certain, nanoseconds.
+    late_ns: u64,
+    /// When it began, by the clock of the first shard.
+    began: Tick,
+    /// Of a killed shard, by the clock of the first shard: all requests that ended until then are stored.
+    complete_until: Option<Tick>,
+    /// When its last measured request was due, by the clock of the first shard.
+    last_due: Option<Tick>,
+    /// The user or --abort-on ended it before its plan did.
+    stopped: bool,
+}
+
+impl ShardRow {
+    /// Until when it took part in the load; `None` if until the end of its plan. `last_due` is that of all shards.
+    fn took_part_until(&self, last_due: Option<Tick>, span_ns: u64) -> Option<Tick> {
+        let went_on_ns = last_due.zip(self.last_due).map_or(0, |(all, own)| all.ns_since(own).max(0) as u64);
+        let is_alone = went_on_ns > S.max((STOPPED_EARLY * span_ns as f64) as u64);
+        self.complete_until.or(self.last_due.filter(|_| self.stopped && is_alone))
+    }
 }
 
 /// The figures that depend on how the clocks of the shards are aligned: each with both ends. `None` if unknown.
@@ -75,6 +115,8 @@ pub struct Joint {
     pub output_tokens_per_s: Option<(f64, f64)>,
     pub offered_per_s: Option<(f64, f64)>,
     pub mean_concurrency: Option<(f64, f64)>,
+    /// From when to when all shards measured, seconds after the first measured request was due.
+    pub together_s: Option<(f64, f64)>,
 }
 
 /// The runs in these databases, in the order in which they ran.
@@ -124,46 +166,170 @@ impl Group {
     }
 
     /// Merges the shards. `allow_missing`: the figures can be used even if a shard is missing or was killed.
+    ///
+    /// The figures are those of the time in which all of these shards measured: if one was killed, until its records are
+    /// complete; if one began late, from then on.
     pub fn merge(&self, allow_missing: bool) -> Result<Merged, MergeError> {
         let first = Reader::open(&self.files[0])?.run()?;
         let mut rows = Vec::new();
         for (file, shard) in self.files.iter().zip(&self.shards) {
-            rows.push(row(file, shard.share.index(), &first)?);
+            rows.push(row(file, shard.share, &first)?);
         }
-        let mut findings = Vec::new();
-        let missing = self.missing();
-        if !missing.is_empty() || !self.killed.is_empty() {
-            let count = self.shards.first().map_or(0, |shard| shard.share.count());
-            let killed = self.killed.clone();
-            findings.push(Finding::ShardsMissing { missing, killed, shards: count, allowed: allow_missing });
+        let earliest = rows.iter().map(|row| row.began).min().unwrap_or_default();
+        for row in &mut rows {
+            let later_ns = row.began.ns_since(earliest).max(0) as u64;
+            row.late_ns = later_ns.saturating_sub(row.alignment.error_ns.unwrap_or(u64::MAX));
         }
+        let start = first.shard_start.map_or(Tick(first.clock.tick_ns), |start| Tick(start.tick_ns));
+        let window = self.window(&rows);
+        let mut findings = self.absences(&rows, start, window, allow_missing);
         let unknown: Vec<u32> =
             rows.iter().filter(|row| row.alignment.error_ns.is_none()).map(|row| row.index).collect();
         if !unknown.is_empty() {
             findings.push(Finding::ShardClocksUnknown { shards: unknown.clone() });
         }
-        let merged = shards::measured(&self.files, &findings)?;
-        let one_clock = rows.iter().all(|row| row.alignment == Alignment { shift_ns: 0, error_ns: Some(0) });
-        let Some(span_s) = merged.summary.time_s.filter(|_| !one_clock && unknown.is_empty()) else {
-            let error_s = one_clock.then_some(0.0);
-            let joint = Joint::compute(&merged.summary, error_s);
-            return Ok(Merged { measured: merged, shards: rows, joint });
+        findings.extend(rows.iter().filter_map(|row| {
+            let after_ns = shift(row.alignment.jumped?, row.alignment.shift_ns).ns_since(start).max(0) as u64;
+            Some(Finding::ShardClockJumped { shard: row.index, after_ns })
+        }));
+        let together = together(&rows, window);
+        let span_ns = joint_span(&rows, window).map_or(0, |(from, to)| to.ns_since(from).max(0) as u64);
+        findings.extend(slowest(&rows));
+        findings.extend(uneven(&rows, first.facts.mode).filter(|_| window.is_open()));
+        let is_exact = rows.iter().all(|row| row.alignment.is_exact());
+        let error_s = match is_exact {
+            true => Some(0.0),
+            false => self.clock_error_s(&rows, span_ns).filter(|_| unknown.is_empty()),
         };
-        let widest_ns = rows.iter().filter_map(|row| row.alignment.error_ns).max().unwrap_or(0);
-        let error_s = widest_ns as f64 / 1e9 + DRIFT * span_s;
-        findings.push(Finding::ShardClocks { error_ns: (error_s * 1e9) as u64, span_ns: (span_s * 1e9) as u64 });
-        let merged = shards::measured(&self.files, &findings)?;
-        let joint = Joint::compute(&merged.summary, Some(error_s));
+        if let Some(error_s) = error_s.filter(|_| !is_exact && span_ns > 0) {
+            findings.push(Finding::ShardClocks { error_ns: (error_s * 1e9) as u64, span_ns });
+        }
+        let merged = Shards::open(&self.files)?.measured(window, &findings)?;
+        let mut joint = Joint::compute(&merged.summary, error_s);
+        joint.together_s = together.map(|(from, to)| {
+            let begin = merged.samples.first().map_or(from, |sample| Tick(sample.due));
+            (from.seconds_since(begin), to.seconds_since(begin))
+        });
         Ok(Merged { measured: merged, shards: rows, joint })
+    }
+
+    /// How far the two ends of the run may be apart from what the clocks show, seconds; `None` if it is unknown.
+    fn clock_error_s(&self, rows: &[ShardRow], span_ns: u64) -> Option<f64> {
+        let widest_ns =
+            rows.iter().map(|row| row.alignment.error_ns).collect::<Option<Vec<u64>>>()?.into_iter().max()?;
+        let drift_s = if rows.iter().any(|row| row.alignment.drifts) { DRIFT * span_ns as f64 / 1e9 } else { 0.0 };
+        // Each end may be that of another shard.
+        Some(2.0 * widest_ns as f64 / 1e9 + drift_s)
+    }
+
+    /// The time in which all of these shards measured.
+    fn window(&self, rows: &[ShardRow]) -> Window {
+        Window {
+            from: rows.iter().filter(|row| row.late_ns > LATE_NS).map(|row| row.began).max(),
+            until: ends(rows).into_iter().map(|(_, until)| until).min(),
+        }
+    }
+
+    /// Findings about shards that were not there all the time.
+    fn absences(&self, rows: &[ShardRow], start: Tick, window: Window, allowed: bool) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let count = self.shards.first().map_or(0, |shard| shard.share.count());
+        let is_complete = |shard: &u32| rows.iter().any(|row| row.index == *shard && row.complete_until.is_some());
+        let killed: Vec<u32> = self.killed.iter().copied().filter(|shard| !is_complete(shard)).collect();
+        let missing = self.missing();
+        if !missing.is_empty() || !killed.is_empty() {
+            findings.push(Finding::ShardsMissing { missing, killed, shards: count, allowed });
+        }
+        for (shard, until) in ends(rows) {
+            let until_ns = until.ns_since(start).max(0) as u64;
+            findings.push(Finding::ShardEnded { shard, until_ns, killed: self.killed.contains(&shard) });
+        }
+        for row in rows {
+            if row.late_ns > LATE_NS {
+                findings.push(Finding::ShardLate { shard: row.index, late_ns: row.late_ns });
+            }
+        }
+        if !window.is_open() && joint_span(rows, window).is_none() {
+            findings.push(Finding::ShardsNeverTogether { shards: count });
+        }
+        findings
     }
 }
 
-fn row(file: &Path, index: u32, first: &StoredRun) -> Result<ShardRow, MergeError> {
-    let Measured { run, summary, .. } = measured(file)?;
+/// The shards that took part until some time before the end, and until when, by the clock of the first shard.
+fn ends(rows: &[ShardRow]) -> Vec<(u32, Tick)> {
+    let last_due = rows.iter().filter_map(|row| row.last_due).max();
+    let span = joint_span(rows, Window::default());
+    let span_ns = span.map_or(0, |(from, to)| to.ns_since(from).max(0) as u64);
+    rows.iter().filter_map(|row| Some((row.index, row.took_part_until(last_due, span_ns)?))).collect()
+}
+
+/// First due time and last end of the measured requests within the window; `None` if there are none.
+fn joint_span(rows: &[ShardRow], window: Window) -> Option<(Tick, Tick)> {
+    let spans = || rows.iter().filter_map(|row| row.span);
+    let from = spans().map(|span| span.0).min()?.max(window.from.unwrap_or(Tick(0)));
+    let to = spans().map(|span| span.1).max()?.min(window.until.unwrap_or(Tick(u64::MAX)));
+    (from < to).then_some((from, to))
+}
+
+/// From the latest first due time to the earliest last end: all shards measured. `None` if there is no such time.
+fn together(rows: &[ShardRow], window: Window) -> Option<(Tick, Tick)> {
+    let spans = rows.iter().map(|row| row.span).collect::<Option<Vec<_>>>()?;
+    let from = spans.iter().map(|span| span.0).max()?.max(window.from.unwrap_or(Tick(0)));
+    let to = spans.iter().map(|span| span.1).min()?.min(window.until.unwrap_or(Tick(u64::MAX)));
+    (from < to).then_some((from, to))
+}
+
+/// The finding that a shard of a closed loop had done its part long before the last one.
+fn uneven(rows: &[ShardRow], mode: Mode) -> Option<Finding> {
+    if mode != Mode::Closed || rows.len() < 2 || rows.iter().any(|row| row.requests < FEW_REQUESTS) {
+        return None;
+    }
+    let first_done = rows.iter().min_by_key(|row| row.span.map(|span| span.1))?;
+    let (begin, end) = joint_span(rows, Window::default())?;
+    let alone_ns = end.ns_since(first_done.span?.1).max(0) as u64;
+    let span_ns = end.ns_since(begin).max(1) as u64;
+    (alone_ns as f64 > ALONE * span_ns as f64).then_some(Finding::ShardsUneven {
+        shard: first_done.index,
+        alone_ns,
+        span_ns,
+    })
+}
+
+/// The finding that the machine of a shard is much slower than those of the others.
+fn slowest(rows: &[ShardRow]) -> Option<Finding> {
+    let slow = rows.iter().max_by_key(|row| row.send_lag_p99_ns)?;
+    let mut others: Vec<u64> =
+        rows.iter().filter(|row| row.index != slow.index).filter_map(|row| row.send_lag_p99_ns).collect();
+    others.sort_unstable();
+    let others_p99_ns = *others.get(others.len().checked_sub(1)? / 2)?;
+    let send_lag_p99_ns = slow.send_lag_p99_ns?;
+    let is_slow = send_lag_p99_ns >= SLOW_NS && send_lag_p99_ns >= others_p99_ns.saturating_mul(SLOW_TIMES);
+    is_slow.then_some(Finding::ShardSlow { shard: slow.index, send_lag_p99_ns, others_p99_ns })
+}
+
+fn row(file: &Path, share: Share, first: &StoredRun) -> Result<ShardRow, MergeError> {
+    let Measured { run, summary, samples, .. } = measured(file)?;
+    // The number of a turn does not say which shard sends it, that of its conversation does.
+    let unit = |sample: &Sample| sample.conversation.unwrap_or(sample.index);
+    if let Some(foreign) = samples.iter().find(|sample| !share.contains(unit(sample))) {
+        return Err(MergeError::Foreign { file: file.to_path_buf(), share, index: foreign.index });
+    }
     let rig: Json = serde_json::from_str(&run.rig_json).unwrap_or_default();
     let lag = summary.client.own_send_lag;
+    let alignment = alignment(first, &run);
+    let on_first = |tick: u64| shift(Tick(tick), alignment.shift_ns);
+    let last_end = samples.iter().map(|sample| sample.end).max();
+    let start_ns = run.shard_start.unwrap_or(run.clock).tick_ns;
+    let late_ns = run.end.as_ref().map_or(0, |RunEnd { shard_late_ns, .. }| *shard_late_ns);
+    let complete_until = match run.end {
+        Some(_) => None,
+        None => {
+            complete_until(file, run.facts.workers)?.filter(|until| until.0 > start_ns).map(|tick| on_first(tick.0))
+        }
+    };
     Ok(ShardRow {
-        index,
+        index: share.index(),
         file: file.to_path_buf(),
         requests: summary.counts.sent(),
         failed: summary.counts.failed,
@@ -172,9 +338,33 @@ fn row(file: &Path, index: u32, first: &StoredRun) -> Result<ShardRow, MergeErro
         send_lag_p99_ns: (lag.count > 0).then_some(lag.p99),
         own_error_ns: summary.measurement_error.stamp.ns,
         cpu_max: summary.client.cpu_max,
-        alignment: alignment(first, &run),
+        alignment,
         cpu_model: rig["cpu_model"].as_str().map(str::to_string),
+        span: samples.first().map(|sample| sample.due).zip(last_end).map(|(due, end)| (on_first(due), on_first(end))),
+        late_ns: 0,
+        began: on_first(start_ns.saturating_add(late_ns)),
+        complete_until,
+        last_due: samples.last().map(|sample| on_first(sample.due)),
+        stopped: run.end.as_ref().is_some_and(|end| end.interrupted || end.aborted),
     })
+}
+
+/// Until when the records of a killed shard are complete: each worker's records are stored in the order in which they were
+/// made. `None` if nothing is known of a worker.
+fn complete_until(file: &Path, workers: u32) -> Result<Option<Tick>, StoreError> {
+    let reader = Reader::open(file)?;
+    let mut last: BTreeMap<u32, Tick> = BTreeMap::new();
+    for phase in [Phase::Warmup, Phase::Measured] {
+        reader.each_block(phase, Detail::Figures, |block: &Block| {
+            for record in &block.records {
+                let end = last.entry(record.worker).or_insert(record.end);
+                *end = (*end).max(record.end);
+            }
+        })?;
+    }
+    let all = last.len() >= workers as usize && workers > 0;
+    let until = last.values().min().filter(|_| all);
+    Ok(until.map(|until| Tick(until.0.saturating_sub(STORED_LATE_NS))))
 }
 
 impl Joint {
@@ -191,6 +381,7 @@ impl Joint {
             output_tokens_per_s: per_time(throughput.output_tokens_per_s),
             offered_per_s: per_time(rates.offered_per_s),
             mean_concurrency: per_time(concurrency.mean),
+            together_s: None,
         }
     }
 }
@@ -209,6 +400,7 @@ impl Merged {
             "output_tokens_per_s": ends(joint.output_tokens_per_s),
             "offered_per_s": ends(joint.offered_per_s),
             "mean_concurrency": ends(joint.mean_concurrency),
+            "all_shards_measured_s": ends(joint.together_s),
         });
         out["Shards"] = self.shards.iter().map(ShardRow::json).collect();
         out
@@ -216,21 +408,9 @@ impl Merged {
 
     /// The table of the shards and the joint figures.
     pub fn render(&self, width: usize) -> String {
-        let columns = [
-            ("Shard", Align::Right),
-            ("Requests", Align::Right),
-            ("Failed", Align::Right),
-            ("Req/s", Align::Decimal),
-            ("TTFT p50 (s)", Align::Decimal),
-            ("Send lag p99", Align::Right),
-            ("Own error", Align::Right),
-            ("Clock", Align::Right),
-            ("CPU (%)", Align::Decimal),
-            ("CPU model", Align::Left),
-        ];
         let table = Table {
-            head: columns.iter().map(|(name, _)| name.to_string()).collect(),
-            aligns: columns.iter().map(|(_, align)| *align).collect(),
+            head: COLUMNS.iter().map(|(name, ..)| name.to_string()).collect(),
+            aligns: COLUMNS.iter().map(|(_, _, align)| *align).collect(),
             rows: self.shards.iter().map(ShardRow::cells).collect(),
             grid: false,
         };
@@ -239,7 +419,42 @@ impl Merged {
         let slowest = slowest.map_or(String::new(), |(index, ns)| {
             format!("Shard {index} was the slowest: p99 send lag {}.\n", format_ns(ns))
         });
-        format!("{}{slowest}{}", table.fitted(width).render(), self.joint.render())
+        let together = self.joint.together_s.map_or(String::new(), |(from, to)| {
+            format!("All shards measured from {} s to {} s.\n", digits(from, 3), digits(to, 3))
+        });
+        format!("{}{slowest}{together}{}", table.fitted(width).render(), self.joint.render())
+    }
+}
+
+/// The columns of the table of the shards: English and Chinese name, alignment.
+const COLUMNS: [(&str, &str, Align); 11] = [
+    ("Shard", "分片", Align::Right),
+    ("Requests", "请求数", Align::Right),
+    ("Failed", "失败", Align::Right),
+    ("Req/s", "每秒请求", Align::Decimal),
+    ("TTFT p50 (s)", "TTFT p50 (s)", Align::Decimal),
+    ("Send lag p99", "发送滞后 p99", Align::Right),
+    ("Own error", "自身误差", Align::Right),
+    ("Clock", "时钟误差", Align::Right),
+    ("CPU (%)", "CPU (%)", Align::Decimal),
+    ("Clock offset", "时钟偏差", Align::Right),
+    ("CPU model", "CPU 型号", Align::Left),
+];
+
+/// The table of the shards, for a page.
+#[derive(Clone, Debug)]
+pub struct ShardTable {
+    /// English and Chinese.
+    pub head: Vec<(&'static str, &'static str)>,
+    pub rows: Vec<Vec<String>>,
+}
+
+impl ShardTable {
+    pub fn new(merged: &Merged) -> ShardTable {
+        ShardTable {
+            head: COLUMNS.iter().map(|(en, zh, _)| (*en, *zh)).collect(),
+            rows: merged.shards.iter().map(ShardRow::cells).collect(),
+        }
     }
 }
 
@@ -271,6 +486,10 @@ impl ShardRow {
             format_ns(self.own_error_ns),
             self.alignment.error_ns.map_or_else(|| "unknown".to_string(), |ns| format!("±{}", format_ns(ns))),
             optional(self.cpu_max.map(|share| share * 100.0)),
+            self.alignment.offset.map_or_else(
+                || "unknown".to_string(),
+                |offset| format!("{} .. {}", signed_ns(offset.low_ns), signed_ns(offset.high_ns)),
+            ),
             self.cpu_model.clone().unwrap_or_else(|| "-".to_string()),
         ]
     }
@@ -287,7 +506,14 @@ impl ShardRow {
             "own_error_ns": self.own_error_ns,
             "cpu_max": self.cpu_max,
             "clock_error_ns": self.alignment.error_ns,
+            "clock_offset_ns": self.alignment.offset.map(|offset| [offset.low_ns, offset.high_ns]),
+            "late_ns": self.late_ns,
             "cpu_model": self.cpu_model,
         })
     }
+}
+
+fn signed_ns(ns: i64) -> String {
+    let sign = if ns < 0 { "-" } else { "" };
+    format!("{sign}{}", format_ns(ns.unsigned_abs()))
 }

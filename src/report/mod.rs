@@ -19,6 +19,7 @@ pub mod load_name;
 pub mod load_shape;
 pub mod measurement_error;
 pub mod merge;
+mod objective;
 pub mod overview;
 pub mod repeats;
 pub mod screen;
@@ -27,6 +28,7 @@ pub mod search_glance;
 pub mod server;
 pub mod server_timings;
 pub mod shards;
+mod source;
 pub mod summary_rows;
 pub mod table;
 pub mod turns;
@@ -36,8 +38,9 @@ pub mod workload;
 use std::path::Path;
 
 use gap_passes::GapRequests;
+use source::Source;
 
-use crate::record::Phase;
+use crate::record::{Block, Phase, ServerSample};
 use crate::server::{metric_catalog, metrics, resource_usage};
 use crate::stats::samples::{RunSamples, Sample};
 use crate::stats::{Inputs, Summary, analyze};
@@ -55,6 +58,47 @@ pub struct Measured {
     pub samples: Vec<Sample>,
     /// The requests again, for what is computed of their gaps.
     gaps: GapRequests,
+    /// The databases.
+    sources: Vec<Source>,
+}
+
+impl Measured {
+    /// Passes the requests that count to a phase to `take`, by the clock of the run.
+    pub(crate) fn each_block(
+        &self,
+        phase: Phase,
+        detail: Detail,
+        mut take: impl FnMut(&Block),
+    ) -> Result<(), StoreError> {
+        // Requests before the window of shards count to the warm-up.
+        let stored = [Phase::Measured, Phase::Warmup].into_iter().filter(|stored| {
+            *stored == phase || (phase == Phase::Warmup && self.sources.iter().any(|source| !source.window.is_open()))
+        });
+        for stored in stored {
+            for source in &self.sources {
+                let reader = Reader::open(&source.path)?;
+                source.each_block(&reader, stored, detail, |counted, block| {
+                    if counted == phase {
+                        take(block);
+                    }
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The samples of the server's metrics, by the clock of the run.
+    pub(crate) fn server_samples(&self) -> Result<Vec<ServerSample>, StoreError> {
+        let observer = self.sources.iter().find(|source| source.observes);
+        observer.map_or(Ok(Vec::new()), |source| server_samples(&Reader::open(&source.path)?, source))
+    }
+}
+
+/// The samples of the server's metrics in a database, by the clock of the run.
+pub(crate) fn server_samples(reader: &Reader, source: &Source) -> Result<Vec<ServerSample>, StoreError> {
+    let mut samples = reader.server_samples()?;
+    samples.iter_mut().for_each(|sample| sample.at = source::shift(sample.at, source.shift_ns));
+    Ok(samples)
 }
 
 /// Reads a stored run and computes its figures.
@@ -67,10 +111,11 @@ pub fn measured(path: &Path) -> Result<Measured, StoreError> {
 /// Computes the figures of a run from its requests in the database.
 pub fn analyze_requests(reader: &Reader, run: StoredRun) -> Result<Measured, StoreError> {
     let mut gaps = GapRequests::default();
+    let source = Source::whole(reader.path());
     let mut samples_of = |phase: Phase| {
         let mut samples = RunSamples::default();
         reader.each_block(phase, Detail::Figures, |block| samples.add(block))?;
-        gaps.add(reader, 0, phase, &samples, 0)?;
+        gaps.add(reader, &source, phase, &samples, 0)?;
         Ok::<_, StoreError>(samples)
     };
     let samples = samples_of(Phase::Measured)?;
@@ -81,7 +126,7 @@ pub fn analyze_requests(reader: &Reader, run: StoredRun) -> Result<Measured, Sto
     let server_use = resource_usage::compute(&server_samples);
     let inputs = Inputs { run: &run, samples, warmup, witness, server, server_use };
     let (summary, samples) = analyze(inputs, |sets| gaps.read(sets))?;
-    Ok(Measured { run, summary, samples, gaps })
+    Ok(Measured { run, summary, samples, gaps, sources: vec![source] })
 }
 
 /// The summary of a stored run. The end of a run uses this function too, so that `ringmark report` gives the same

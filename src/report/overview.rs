@@ -8,7 +8,7 @@ use super::glance;
 use super::language::Language;
 use super::load_name::load_name;
 use super::repeats;
-use super::table::{Align, Table, cut, digits, few_note, number, quantile, wrap};
+use super::table::{Align, Decimals, Table, cut, digits, few_note, mark, number, percent_down, wrap};
 use crate::finding::Severity;
 use crate::record::facts::Mode;
 use crate::stats::Summary;
@@ -102,7 +102,7 @@ pub(crate) fn worst_findings(runs: &[&Summary], width: usize, colour: bool) -> S
         };
         (entry.severity, format!("{first_load}{others}: {}", with_file(&entry.headline(Language::En))))
     };
-    glance::most_severe(all.iter().map(text).collect(), FINDINGS, width, colour)
+    glance::most_severe(&all.iter().map(text).collect::<Vec<_>>(), FINDINGS, width, colour)
 }
 
 /// A text that refers to the tables of failures, which are in the file only.
@@ -229,51 +229,118 @@ fn generated(s: &Summary) -> Option<f64> {
     if s.counts.ok == 0 { Some(0.0) } else { Some(tokens.mean? * tokens.count as f64) }
 }
 
-type Column = (&'static str, fn(&Summary) -> String);
+/// A cell of the table of loads: a value with what stands around it.
+#[derive(Clone, Copy)]
+struct Cell {
+    before: &'static str,
+    value: Option<f64>,
+    after: &'static str,
+}
 
-const LOADS: [Column; 9] = [
-    ("RPS", |s| fixed(s.throughput.requests_per_s, 2)),
-    ("Avg Lat.(s)", |s| fixed(s.series.latency_s.mean, 3)),
-    ("P99 Lat.(s)", |s| quantile(&s.series.latency_s, 990, 3)),
-    ("Gen. toks/s", |s| fixed(s.throughput.output_tokens_per_s, 2)),
-    ("Avg TTFT(s)", |s| fixed(s.series.ttft_s.mean, 3)),
-    ("P99 TTFT(s)", |s| quantile(&s.series.ttft_s, 990, 3)),
-    ("Avg TPOT(s)", |s| at_least(s, fixed(s.series.tpot_s.mean, 4))),
-    ("P99 TPOT(s)", |s| at_least(s, quantile(&s.series.tpot_s, 990, 4))),
-    ("Success Rate", |s| percent(success_rate(s))),
+/// A column of the table of loads: its name in evalscope's report, the decimals that its values have at least, and the
+/// cell of a run.
+#[derive(Clone, Copy)]
+struct Column {
+    name: &'static str,
+    least: usize,
+    cell: fn(&Summary) -> Cell,
+}
+
+impl Column {
+    const fn new(name: &'static str, least: usize, cell: fn(&Summary) -> Cell) -> Column {
+        Column { name, least, cell }
+    }
+
+    /// The cells of all runs, with the same decimals.
+    fn cells(&self, runs: &[&Summary]) -> Vec<String> {
+        let cells: Vec<Cell> = runs.iter().map(|run| (self.cell)(run)).collect();
+        let decimals = Decimals::for_digits(cells.iter().filter_map(|cell| cell.value), self.least);
+        let text = |Cell { before, value, after }: &Cell| match value {
+            Some(value) => format!("{before}{}{after}", decimals.text(*value)),
+            None => "-".to_string(),
+        };
+        cells.iter().map(text).collect()
+    }
+}
+
+const LOADS: [Column; 8] = [
+    Column::new("RPS", 2, |s| plain(s.throughput.requests_per_s)),
+    Column::new("Avg Lat.(s)", 3, |s| plain(s.series.latency_s.mean)),
+    Column::new("P99 Lat.(s)", 3, |s| p99(&s.series.latency_s)),
+    Column::new("Gen. toks/s", 2, |s| plain(s.throughput.output_tokens_per_s)),
+    Column::new("Avg TTFT(s)", 3, |s| plain(s.series.ttft_s.mean)),
+    Column::new("P99 TTFT(s)", 3, |s| p99(&s.series.ttft_s)),
+    Column::new("Avg TPOT(s)", 4, |s| at_least(s, plain(s.series.tpot_s.mean))),
+    Column::new("P99 TPOT(s)", 4, |s| at_least(s, p99(&s.series.tpot_s))),
 ];
+/// The last column.
+const SUCCESS: &str = "Success Rate";
+
+fn plain(value: Option<f64>) -> Cell {
+    Cell { before: "", value, after: "" }
+}
+
+fn p99(series: &Series) -> Cell {
+    let quantile = series.at(990);
+    Cell { before: "", value: quantile.map(|q| q.value), after: mark(quantile.is_some_and(|q| q.few)) }
+}
 
 /// Marks a TPOT that is the lower end of a range.
-fn at_least(s: &Summary, tpot: String) -> String {
-    if s.series.tpot_range.is_some() { format!(">={tpot}") } else { tpot }
+fn at_least(s: &Summary, cell: Cell) -> Cell {
+    if s.series.tpot_range.is_some() { Cell { before: ">=", ..cell } } else { cell }
+}
+
+/// The table of all columns has at most this width.
+const WIDEST: usize = 110;
+
+/// The table of these columns, with or without that of success. If it is wider than `width`, the names of the columns
+/// have two lines.
+fn load_table(runs: &[&Summary], columns: &[Column], success: bool, width: usize) -> Table {
+    let mut table = whole_table(runs, columns, success);
+    if table.width() > width {
+        table.head.iter_mut().for_each(|name| *name = name.replacen(' ', "\n", 1));
+    }
+    table
 }
 
 /// One table if it fits, else three that repeat the load.
 fn load_tables(runs: &[&Summary], width: usize) -> Vec<Table> {
+    let width = width.min(WIDEST);
     if runs.iter().all(|run| !run.generates_text()) {
-        return vec![load_table(runs, &LOADS_WITHOUT_TEXT)];
+        return vec![load_table(runs, &LOADS_WITHOUT_TEXT, true, width)];
     }
-    let whole = load_table(runs, &LOADS);
+    let whole = load_table(runs, &LOADS, true, width);
     if whole.width() <= width {
         return vec![whole];
     }
-    let parts: [&[usize]; 3] = [&[0, 3, 8], &[1, 2], &[4, 5, 6, 7]];
-    let pick = |part: &[usize]| part.iter().map(|&column| LOADS[column]).collect::<Vec<Column>>();
-    parts.iter().map(|part| load_table(runs, &pick(part))).collect()
+    let parts: [(&[usize], bool); 3] = [(&[0, 3], true), (&[1, 2], false), (&[4, 5, 6, 7], false)];
+    parts.iter().map(|(part, success)| load_table(runs, &pick(part), *success, width)).collect()
 }
 
 /// One table of loads with as many columns as fit, and the names of the columns that are left out, the least important.
 fn fitting_table(runs: &[&Summary], width: usize) -> (Table, Vec<&'static str>) {
+    let width = width.min(WIDEST);
     if runs.iter().all(|run| !run.generates_text()) {
-        return (load_table(runs, &LOADS_WITHOUT_TEXT), Vec::new());
+        return (load_table(runs, &LOADS_WITHOUT_TEXT, true, width), Vec::new());
     }
-    let choices: [&[usize]; 5] =
-        [&[0, 1, 2, 3, 4, 5, 6, 7, 8], &[0, 2, 3, 5, 6, 8], &[0, 3, 5, 6, 8], &[0, 3, 5, 8], &[0, 3, 5]];
-    let table = |chosen: &[usize]| load_table(runs, &chosen.iter().map(|&at| LOADS[at]).collect::<Vec<Column>>());
-    let fits = |chosen: &&&[usize]| table(chosen).width() <= width;
-    let chosen = choices.iter().find(fits).unwrap_or(&choices[choices.len() - 1]);
-    let left_out = LOADS.iter().enumerate().filter(|(at, _)| !chosen.contains(at)).map(|(_, column)| column.0);
-    (table(chosen), left_out.collect())
+    let choices: [(&[usize], bool); 7] = [
+        (&[0, 1, 2, 3, 4, 5, 6, 7], true),
+        (&[0, 2, 3, 4, 5, 6, 7], true),
+        (&[0, 2, 3, 5, 6, 7], true),
+        (&[0, 2, 3, 5, 6], true),
+        (&[0, 3, 5, 6], true),
+        (&[0, 3, 5], true),
+        (&[0, 3, 5], false),
+    ];
+    let table = |(chosen, success): (&[usize], bool)| load_table(runs, &pick(chosen), success, width);
+    let fits = |choice: &&(&[usize], bool)| table(**choice).width() <= width;
+    let (chosen, success) = *choices.iter().find(fits).unwrap_or(&choices[choices.len() - 1]);
+    let left_out = LOADS.iter().enumerate().filter(|(at, _)| !chosen.contains(at)).map(|(_, column)| column.name);
+    (table((chosen, success)), left_out.chain((!success).then_some(SUCCESS)).collect())
+}
+
+fn pick(columns: &[usize]) -> Vec<Column> {
+    columns.iter().map(|&column| LOADS[column]).collect()
 }
 
 /// Where the columns are for which the screen is too narrow.
@@ -289,46 +356,48 @@ fn left_out_note(columns: &[&str], width: usize) -> String {
 }
 
 /// The columns of embeddings and rankings.
-const LOADS_WITHOUT_TEXT: [Column; 5] =
-    [LOADS[0], LOADS[1], LOADS[2], ("In. toks/s", |s| fixed(s.throughput.input_tokens_per_s, 2)), LOADS[8]];
+const LOADS_WITHOUT_TEXT: [Column; 4] =
+    [LOADS[0], LOADS[1], LOADS[2], Column::new("In. toks/s", 2, |s| plain(s.throughput.input_tokens_per_s))];
 
-fn load_table(runs: &[&Summary], columns: &[Column]) -> Table {
+fn whole_table(runs: &[&Summary], columns: &[Column], success: bool) -> Table {
     let by_parallel = runs.iter().any(|run| run.facts.parallel.is_some());
     let by_rate = runs.iter().any(|run| run.facts.rate_per_s.is_some());
-    let mut head: Vec<String> = Vec::new();
-    head.extend(by_parallel.then(|| "Conc.".to_string()));
-    head.extend(by_rate.then(|| "Rate".to_string()));
-    // With few requests, the rate of a random schedule can differ much from its nominal rate.
-    let scheduled = runs.iter().any(|run| run.facts.mode != Mode::Closed);
-    head.extend(scheduled.then(|| "Offered".to_string()));
-    head.extend(columns.iter().map(|column| column.0.to_string()));
-    let row = |run: &&Summary| {
-        let mut cells = Vec::with_capacity(head.len());
-        if by_parallel {
-            cells.push(run.facts.parallel.map_or_else(|| "-".to_string(), |parallel| parallel.to_string()));
-        }
-        if by_rate {
-            cells.push(run.facts.rate_per_s.map_or_else(|| "-".to_string(), number));
-        }
-        if scheduled {
-            cells.push(fixed(run.rates.offered_per_s, 2));
-        }
-        cells.extend(columns.iter().map(|column| (column.1)(run)));
-        cells
+    let of_each = |cell: &dyn Fn(&Summary) -> Option<String>| -> Vec<String> {
+        runs.iter().map(|run| cell(run).unwrap_or_else(|| "-".to_string())).collect()
     };
-    let rows = runs.iter().map(row).collect();
-    Table { aligns: vec![Align::Right; head.len()], head, rows, grid: false }
+    let mut shown: Vec<(&str, Vec<String>)> = Vec::new();
+    if by_parallel {
+        shown.push(("Conc.", of_each(&|run| run.facts.parallel.map(|parallel| parallel.to_string()))));
+    }
+    if by_rate {
+        shown.push(("Rate", of_each(&|run| run.facts.rate_per_s.map(number))));
+    }
+    // With few requests, the rate of a random schedule can differ much from its nominal rate.
+    if runs.iter().any(|run| run.facts.mode != Mode::Closed) {
+        let offered = Column::new("Offered", 2, |s| plain(s.rates.offered_per_s));
+        shown.push((offered.name, offered.cells(runs)));
+    }
+    shown.extend(columns.iter().map(|column| (column.name, column.cells(runs))));
+    if success {
+        shown.push((SUCCESS, of_each(&|run| Some(format!("{}%", percent_down(success_rate(run)?))))));
+    }
+    Table {
+        aligns: vec![Align::Decimal; shown.len()],
+        head: shown.iter().map(|column| column.0.to_string()).collect(),
+        rows: (0..runs.len()).map(|run| shown.iter().map(|column| column.1[run].clone()).collect()).collect(),
+        grid: false,
+    }
 }
 
 /// The table as text, with the line of each run in the colour of its success rate.
 fn coloured(table: &Table, runs: &[&Summary], colour: bool) -> String {
-    /// Lines before the first row: frame, head, frame.
-    const HEAD: usize = 3;
+    // Frame, head, frame.
+    let head = table.head_lines() + 2;
     let text = table.render();
     if !colour {
         return text;
     }
-    let line = |(index, line): (usize, &str)| match index.checked_sub(HEAD).and_then(|row| runs.get(row)) {
+    let line = |(index, line): (usize, &str)| match index.checked_sub(head).and_then(|row| runs.get(row)) {
         Some(run) => {
             let code = match Grade::from_share(success_rate(run)) {
                 Grade::Good => 32,
@@ -359,12 +428,4 @@ fn best_loads(runs: &[&Summary]) -> String {
     let head = ["Best", "Load", "Value"].map(str::to_string).to_vec();
     let table = Table { head, aligns: vec![Align::Left, Align::Left, Align::Right], rows, grid: false };
     format!("\nBest performance configuration:\n{}", table.render())
-}
-
-fn fixed(value: Option<f64>, decimals: usize) -> String {
-    value.map_or_else(|| "-".to_string(), |value| digits(value, decimals))
-}
-
-fn percent(share: Option<f64>) -> String {
-    share.map_or_else(|| "-".to_string(), |share| format!("{:.1}%", share * 100.0))
 }

@@ -1,30 +1,42 @@
 //! A run's tables as text for a screen of a given width.
 
+use std::path::Path;
+
 use super::findings::entries;
 use super::i18n::{Label, Statistic, time_name};
 use super::language::Language;
-use super::search::judged_text;
+use super::objective::measured;
 use super::summary_rows::{self, Row, StatisticValue, client_rows, shown_columns};
-use super::table::{Align, Table, cut, few_note, infinite_note, mark, number, optional, wrap};
+use super::table::{Align, Decimals, Milliseconds, Table, cut, few_note, in_ms, infinite_note, mark, wrap};
 use super::{glance, measurement_error, server, server_timings, turns, witness};
 use crate::finding::{Figure, Severity};
 use crate::stats::Summary;
 use crate::stats::failure_texts::FailureText;
-use crate::stats::quantile::{LEVELS, Quantile, Series};
+use crate::stats::quantile::{LEVELS, Level, Quantile, Series};
 use crate::stats::slo::Judged;
 use crate::stats::speed::SpeedRow;
 use crate::visible::visible;
+
+/// The name of a run's database in the summary, as in evalscope 0.7.
+pub(crate) const DATABASE_PATH: &str = "Result DB path";
 
 /// Lines are at least this long, even on narrower screens.
 const NARROWEST: usize = 60;
 
 /// Everything about a run: void findings, summary, failures, percentiles, the client's own figures, findings.
 pub fn render(s: &Summary, width: usize) -> String {
+    render_stored(s, None, width)
+}
+
+/// The same of a run in this database, which the summary names.
+pub fn render_stored(s: &Summary, database: Option<&Path>, width: usize) -> String {
     let width = width.max(NARROWEST);
     let mut out = String::new();
     out.push_str(&findings(s, width, "VOID: do not use these figures.", |severity| severity == Severity::Void));
     out.push_str("Benchmarking summary:\n");
-    out.push_str(&summary_table(s, |_| true).render());
+    let mut summary = summary_table(s, |_| true);
+    summary.rows.extend(database.map(|path| vec![DATABASE_PATH.to_string(), path.display().to_string()]));
+    out.push_str(&summary.render());
     out.push_str(&slo(s, width));
     out.push_str(&speed(s));
     out.push_str(&failures(s, width));
@@ -65,11 +77,9 @@ fn summary_table(s: &Summary, wanted: impl Fn(&Row) -> bool) -> Table {
 
 fn slo(s: &Summary, width: usize) -> String {
     let Some(verdict) = &s.slo else { return String::new() };
-    let row = |Judged { criterion, judged, met }: &Judged| {
-        let (unit, per_unit) = criterion.shown_unit();
-        let text = |value: f64| format!("{}{} {unit}", judged_text(value * per_unit), mark(judged.few));
-        let measured = judged.value.map_or_else(|| "-".to_string(), text);
-        vec![criterion.with_unit(), measured, if *met { "met" } else { "MISSED" }.to_string()]
+    let row = |one: &Judged| {
+        let measured = measured(one).unwrap_or_else(|| "-".to_string());
+        vec![one.criterion.with_unit(), measured, if one.met { "met" } else { "MISSED" }.to_string()]
     };
     let table = Table {
         head: ["Objective", "Measured", "Verdict"].map(str::to_string).to_vec(),
@@ -143,47 +153,51 @@ fn percentiles(s: &Summary, width: usize) -> String {
 }
 
 fn percentile_table(columns: &[(Label, &Series)]) -> Table {
-    let cell = |series: &Series, row: usize| series.quantiles.get(row).map_or_else(|| "-".to_string(), quantile_text);
-    let rows = LEVELS.iter().enumerate().map(|(row, level)| {
-        std::iter::once(level.name.to_string()).chain(columns.iter().map(|(_, series)| cell(series, row))).collect()
-    });
+    let cells: Vec<Vec<String>> = columns.iter().map(|(_, series)| percentile_cells(series)).collect();
+    let row = |(row, level): (usize, &Level)| {
+        std::iter::once(level.name.to_string()).chain(cells.iter().map(|cells| cells[row].clone())).collect()
+    };
     Table {
         head: std::iter::once("Percentiles")
             .chain(columns.iter().map(|column| column.0.en()))
             .map(String::from)
             .collect(),
         aligns: vec![Align::Center; columns.len() + 1],
-        rows: rows.collect(),
+        rows: LEVELS.iter().enumerate().map(row).collect(),
         grid: false,
     }
 }
 
-fn quantile_text(quantile: &Quantile) -> String {
-    number(quantile.value) + mark(quantile.few)
+/// The percentiles of a column, with the same decimals.
+fn percentile_cells(series: &Series) -> Vec<String> {
+    let decimals = Decimals::for_numbers(series.quantiles.iter().map(|quantile| quantile.value));
+    let text = |quantile: &Quantile| decimals.text(quantile.value) + mark(quantile.few);
+    (0..LEVELS.len()).map(|row| series.quantiles.get(row).map_or_else(|| "-".to_string(), text)).collect()
 }
 
 /// The confidence intervals of median and p99, if there are enough samples.
 fn intervals(s: &Summary) -> String {
-    let columns = shown_columns(s);
-    let cell = |series: &Series, per_mille: u32| match series.at(per_mille).and_then(|quantile| quantile.interval) {
-        Some(interval) => format!("{} .. {}", optional(interval.low), optional(interval.high)),
+    let is_time = |name: &Label| {
+        matches!(name, Label::Ttft | Label::Itl | Label::Tpot | Label::TpotFrom | Label::TpotTo | Label::Latency)
+    };
+    let known = |series: &Series| series.at(500).is_some_and(|quantile| quantile.interval.is_some());
+    let columns = shown_columns(s).into_iter().filter(|(name, series)| is_time(name) && known(series));
+    let columns: Vec<(Label, &Series)> = columns.collect();
+    let interval = |series: &Series, per_mille: u32| series.at(per_mille).and_then(|quantile| quantile.interval);
+    let ends = columns.iter().flat_map(|(_, series)| [500, 990].map(|at| interval(series, at)));
+    let ms = Milliseconds::new(ends.flatten().flat_map(|interval| [interval.low, interval.high]).flatten());
+    let cell = |series: &Series, per_mille: u32| match interval(series, per_mille) {
+        Some(interval) => format!("{} .. {}", ms.optional(interval.low), ms.optional(interval.high)),
         None => "-".to_string(),
     };
-    let rows: Vec<Vec<String>> = columns
-        .iter()
-        .filter(|(name, _)| {
-            matches!(name, Label::Ttft | Label::Itl | Label::Tpot | Label::TpotFrom | Label::TpotTo | Label::Latency)
-        })
-        .filter(|(_, series)| series.at(500).is_some_and(|quantile| quantile.interval.is_some()))
-        .map(|(name, series)| vec![name.en().to_string(), cell(series, 500), cell(series, 990)])
-        .collect();
-    if rows.is_empty() {
+    let row = |(name, series): &(Label, &Series)| vec![in_ms(name.en()), cell(series, 500), cell(series, 990)];
+    if columns.is_empty() {
         return String::new();
     }
     let table = Table {
         head: vec!["95 % interval".to_string(), "50%".to_string(), "99%".to_string()],
         aligns: vec![Align::Left, Align::Center, Align::Center],
-        rows,
+        rows: columns.iter().map(row).collect(),
         grid: false,
     };
     format!("\nConfidence intervals:\n{}", table.render())
@@ -192,8 +206,10 @@ fn intervals(s: &Summary) -> String {
 fn steady(s: &Summary, width: usize) -> String {
     let Some(steady) = &s.steady else { return String::new() };
     let rows = summary_rows::steady(s);
+    let ms = Milliseconds::new(rows.iter().flat_map(|(_, whole, part)| [whole.value, part.value]).flatten());
+    let text = |value: &StatisticValue| ms.optional(value.value) + mark(value.few && value.value.is_some());
     let row = |((statistic, figure), whole, part): &((Statistic, Figure), StatisticValue, StatisticValue)| {
-        vec![time_name(*statistic, *figure, "s", Language::En), whole.text(), part.text()]
+        vec![time_name(*statistic, *figure, "ms", Language::En), text(whole), text(part)]
     };
     let table = Table {
         head: vec!["Key".to_string(), "Whole run".to_string(), "Steady part".to_string()],

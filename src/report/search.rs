@@ -5,7 +5,7 @@ use serde_json::{Map, Value as Json, json};
 use super::i18n::Label;
 use super::json_value::finite;
 use super::language::Language;
-use super::table::{Align, Table, cut, digits, few_note, infinite_note, mark, number, wrap};
+use super::table::{Align, Decimals, Table, cut, few_note, infinite_note, mark, number, wrap};
 use crate::finding::SearchTrouble;
 use crate::plan::sla::{Aim, SearchPlan};
 use crate::plan::slo::Figure;
@@ -169,7 +169,7 @@ fn fixed_columns(plan: &SearchPlan, probes: &[&Probe], language: Language) -> Ve
         column(Label::Succeeded.text(language), &|probe| format!("{}/{}", probe.succeeded, probe.total)),
     ];
     if probes.iter().any(|probe| probe.offered_per_s.is_some()) {
-        let offered = |probe: &Probe| probe.offered_per_s.map_or_else(|| "-".to_string(), number);
+        let offered = |probe: &Probe| Decimals(2).optional(probe.offered_per_s);
         columns.insert(1, column(language.pick("Offered (req/s)", "到达率 (req/s)"), &offered));
     }
     columns
@@ -206,24 +206,26 @@ pub(crate) fn judged_text(value: f64) -> String {
     if value.is_finite() { number(value) } else { "∞".to_string() }
 }
 
+/// A figure of each probe, with the same decimals; times have two, as in the other tables of milliseconds.
 fn figure_column(probes: &[&Probe], (index, factor): (usize, f64), head: String, spread: bool) -> Column {
+    let all = || probes.iter().map(|probe| &probe.observed[index]);
+    let means = all().filter_map(|observed| observed.mean).filter(|mean| mean.is_finite());
+    let decimals = Decimals::for_digits(means.map(|mean| mean * factor), if factor > 1.0 { 2 } else { 0 });
     let cell = |observed: &Observed| {
         let Some(mean) = observed.mean else { return "-".to_string() };
-        // Times have two decimals, as in the other tables of milliseconds.
-        let text = |value: f64| match factor > 1.0 && value.is_finite() {
-            true => digits(value * factor, 2),
-            false => judged_text(value),
+        let text = |value: f64| match value.is_finite() {
+            true => decimals.text(value * factor) + mark(observed.few),
+            false => judged_text(value) + mark(observed.few),
         };
-        let number = |value: f64| text(value) + mark(observed.few);
         let known = || observed.values.iter().flatten().copied();
         match (known().reduce(f64::min), known().reduce(f64::max)) {
             (Some(low), Some(high)) if spread && low < high => {
-                format!("{} ({} .. {})", number(mean), number(low), number(high))
+                format!("{} ({} .. {})", text(mean), text(low), text(high))
             }
-            _ => number(mean),
+            _ => text(mean),
         }
     };
-    Column { head, cells: probes.iter().map(|probe| cell(&probe.observed[index])).collect() }
+    Column { head, cells: all().map(cell).collect() }
 }
 
 /// Columns that say whether each group of conditions holds; a figure to be optimised needs no column.

@@ -15,6 +15,20 @@ pub fn render(runs: &[&Summary], stored: &StoredSearch, notice: &str, width: usi
     let width = width.max(NARROWEST);
     let mut out = format!("\n{}:\n", title(&stored.plan, Language::En));
     out.push_str(notice);
+    out.push_str(&verdicts(runs, stored, width, colours));
+    let probes = ordered(&stored.probes);
+    if probes.is_empty() {
+        return out + "No load was measured to its end.\n";
+    }
+    out.push_str(&wrap("In order: ", &path(&stored.plan, &stored.probes, Language::En), width));
+    out.push_str(&worst_findings(runs, width, colours));
+    out.push_str(&probe_tables(&stored.plan, &probes, width));
+    out + &probe_notes(&stored.plan, &probes, width)
+}
+
+/// A line for each aim: the load that was found, or that there is none.
+pub fn verdicts(runs: &[&Summary], stored: &StoredSearch, width: usize, colours: bool) -> String {
+    let mut out = String::new();
     for (sentence, selection) in search_sentences(runs, stored).iter().zip(&stored.selections) {
         let (sign, colour) = match selection.value {
             Some(_) => ("✓ ", Colour::Green),
@@ -26,12 +40,5 @@ pub fn render(runs: &[&Summary], stored: &StoredSearch, notice: &str, width: usi
         let text = wrap(sign, &format!("{found}{sentence} ({}).", selection.reason.en()), width);
         out.push_str(&text.replacen(sign, &coloured(sign, colour, colours), 1));
     }
-    let probes = ordered(&stored.probes);
-    if probes.is_empty() {
-        return out + "No load was measured to its end.\n";
-    }
-    out.push_str(&wrap("In order: ", &path(&stored.plan, &stored.probes, Language::En), width));
-    out.push_str(&worst_findings(runs, width, colours));
-    out.push_str(&probe_tables(&stored.plan, &probes, width));
-    out + &probe_notes(&stored.plan, &probes, width)
+    out
 }

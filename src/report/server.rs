@@ -4,8 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::i18n::Label;
 use super::language::Language;
-use super::summary_rows::Value;
-use super::table::{Align, Table, number, optional, wrap};
+use super::table::{Align, Milliseconds, Table, number, optional, wrap};
 use crate::finding::{CountNote, Figure};
 use crate::server::metric_catalog::Gauge;
 use crate::stats::Summary;
@@ -124,37 +123,49 @@ fn name_of_side(figure: Figure, client: bool, language: Language) -> String {
 }
 
 fn times(server: &Reconciliation, language: Language) -> Table {
+    let ms = Milliseconds::new(all_times_s(server));
+    let range = |low: f64, high: f64| format!("{} .. {}", ms.text(low), ms.text(high));
+    let bounds = |bounds: &Bounds| match bounds.high {
+        Some(high) => range(bounds.low, high),
+        None => format!("{} {}", language.pick("above", "大于"), ms.text(bounds.low)),
+    };
+    // The value with its confidence interval.
+    let of_client = |quantile: &Quantile| match quantile.interval {
+        Some(interval) => {
+            let [value, low, high] = [Some(quantile.value), interval.low, interval.high].map(|end| ms.optional(end));
+            format!("{value} ({low} .. {high})")
+        }
+        None => ms.text(quantile.value),
+    };
     let mut rows = Vec::new();
     for time in &server.times {
         let high = time.client_high.as_ref();
         let quantile = |level: usize| match (time.levels.get(level), high) {
-            (Some((client, _)), Some(high)) => Value::Range(client.value, high.levels_s[level]).text(),
-            (Some((client, _)), None) => client_text(client),
+            (Some((client, _)), Some(high)) => range(client.value, high.levels_s[level]),
+            (Some((client, _)), None) => of_client(client),
             (None, _) => "-".to_string(),
         };
         let mean = match (time.client_mean_s, high) {
-            (Some(mean_s), Some(high)) => Value::Range(mean_s, high.mean_s).text(),
-            (mean_s, _) => optional(mean_s),
+            (Some(mean_s), Some(high)) => range(mean_s, high.mean_s),
+            (mean_s, _) => ms.optional(mean_s),
         };
-        let interval =
-            |level: usize| time.levels.get(level).map_or("-".to_string(), |(_, server)| bounds_text(server, language));
+        let interval = |level: usize| time.levels.get(level).map_or("-".to_string(), |(_, server)| bounds(server));
         let mut row = vec![name_of_side(time.name, true, language), mean];
         row.extend((0..LEVELS.len()).map(quantile));
         row.push(verdict_text(&time.verdict, language) + &frontend_text(time, language));
         rows.push(row);
-        let mut row = vec![name_of_side(time.name, false, language), optional(time.server_mean_s)];
+        let mut row = vec![name_of_side(time.name, false, language), ms.optional(time.server_mean_s)];
         row.extend((0..LEVELS.len()).map(interval));
         row.push(String::new());
         rows.push(row);
     }
     if let Some((mean, levels)) = &server.queue {
-        let mut row = vec![Label::QueueServer.text(language).to_string(), optional(*mean)];
-        let interval = |level| levels.get(level).map_or("-".to_string(), |bounds| bounds_text(bounds, language));
-        row.extend((0..LEVELS.len()).map(interval));
+        let mut row = vec![Label::QueueServer.text(language).to_string(), ms.optional(*mean)];
+        row.extend((0..LEVELS.len()).map(|level| levels.get(level).map_or("-".to_string(), bounds)));
         row.push(String::new());
         rows.push(row);
     }
-    let mut head = texts([Label::Seconds, Label::Mean], language);
+    let mut head = texts([Label::TimeMs, Label::Mean], language);
     head.extend(["50%", "90%", "99%"].map(String::from));
     head.push(Label::Verdict.text(language).to_string());
     Table {
@@ -165,20 +176,13 @@ fn times(server: &Reconciliation, language: Language) -> Table {
     }
 }
 
-/// The value with its confidence interval.
-fn client_text(quantile: &Quantile) -> String {
-    let value = number(quantile.value);
-    match quantile.interval {
-        Some(interval) => format!("{value} ({} .. {})", optional(interval.low), optional(interval.high)),
-        None => value,
-    }
-}
-
-fn bounds_text(bounds: &Bounds, language: Language) -> String {
-    match bounds.high {
-        Some(high) => format!("{} .. {}", number(bounds.low), number(high)),
-        None => format!("{} {}", language.pick("above", "大于"), number(bounds.low)),
-    }
+/// The figures of the table of times, seconds. Ends of intervals have the decimals of these.
+fn all_times_s(server: &Reconciliation) -> Vec<f64> {
+    let of_one = |time: &Compared| {
+        let levels = time.levels.iter().map(|(client, _)| client.value);
+        [time.client_mean_s, time.server_mean_s].into_iter().flatten().chain(levels).collect::<Vec<f64>>()
+    };
+    server.times.iter().flat_map(of_one).collect()
 }
 
 pub(super) fn verdict_text(verdict: &Verdict, language: Language) -> String {
@@ -212,11 +216,13 @@ fn frontend_text(time: &Compared, language: Language) -> String {
 
 fn split(server: &Reconciliation, language: Language) -> Option<Table> {
     let split = server.split.as_ref()?;
-    let row = |(name, seconds): (Label, f64)| vec![name.text(language).to_string(), signed_time(seconds)];
+    let parts = parts(split);
+    let ms = Milliseconds::new(parts.iter().map(|part| part.1));
+    let row = |(name, seconds): (Label, f64)| vec![name.text(language).to_string(), ms.text(seconds)];
     Some(Table {
-        head: texts([Label::PartsOfTtft, Label::Time], language),
+        head: texts([Label::PartsOfTtft, Label::TimeMs], language),
         aligns: vec![Align::Left, Align::Right],
-        rows: parts(split).map(row).to_vec(),
+        rows: parts.map(row).to_vec(),
         grid: false,
     })
 }
@@ -230,11 +236,6 @@ fn parts(split: &Split) -> [(Label, f64); 6] {
         (Label::ServerTtft, split.server_s),
         (Label::ReceiveLagPart, split.receive_lag_s),
     ]
-}
-
-pub(super) fn signed_time(seconds: f64) -> String {
-    let text = format_ns((seconds.abs() * 1e9).round() as u64);
-    if seconds < 0.0 { format!("-{text}") } else { text }
 }
 
 fn counts(server: &Reconciliation, language: Language) -> Option<Table> {

@@ -4,8 +4,8 @@ use serde_json::{Value as Json, json};
 
 use super::json_value::finite;
 use super::language::Language;
-use super::server::{signed_time, verdict_json, verdict_text};
-use super::table::{Align, Table, optional, wrap};
+use super::server::{verdict_json, verdict_text};
+use super::table::{Align, Milliseconds, Table, wrap};
 use crate::finding::Figure;
 use crate::stats::Summary;
 use crate::stats::quantile::Series;
@@ -14,16 +14,19 @@ use crate::stats::server_timings::{ServerTimings, TimingComparison};
 /// The table; empty if no response contains the server's times.
 pub fn text(s: &Summary, width: usize) -> String {
     let Some(timings) = &s.server_timings else { return String::new() };
-    let row = |time: &TimingComparison| {
+    let figures = |time: &TimingComparison| {
         let d = &time.difference;
-        let difference = [d.min, d.value(500), d.value(990), d.max].map(|value| value.map_or("-".into(), signed_time));
-        [name_of(time, timings.with_queue), optional(time.client.value(500)), optional(time.server.value(500))]
-            .into_iter()
-            .chain(difference)
+        [time.client.value(500), time.server.value(500), d.min, d.value(500), d.value(990), d.max]
+    };
+    let medians = timings.times.iter().flat_map(|time| [time.client.value(500), time.server.value(500)]);
+    let ms = Milliseconds::new(medians.flatten());
+    let row = |time: &TimingComparison| {
+        std::iter::once(name_of(time, timings.with_queue))
+            .chain(figures(time).map(|seconds| ms.optional(seconds)))
             .chain([verdict_text(&time.verdict, Language::En)])
             .collect()
     };
-    let head = ["Per request", "Client 50% (s)", "Server 50% (s)", "Diff min", "50%", "99%", "max", "Verdict"];
+    let head = ["Time (ms)", "Client 50%", "Server 50%", "Diff min", "50%", "99%", "max", "Verdict"];
     let mut aligns = vec![Align::Right; head.len()];
     (aligns[0], aligns[head.len() - 1]) = (Align::Left, Align::Left);
     let table = Table {

@@ -4,10 +4,12 @@
 use std::path::PathBuf;
 
 use super::gap_passes::GapRequests;
+use super::source::{Source, Window, shift};
 use super::{Measured, workload};
 use crate::finding::Finding;
+use crate::record::clock_exchange::{ShiftBounds, shift_bounds};
 use crate::record::facts::{ClockOffset, ClockPair, ConversationFacts, ShardFacts};
-use crate::record::{Block, NetworkTimes, Phase, RequestRecord, Stall};
+use crate::record::{Phase, Stall};
 use crate::server::{metric_catalog, metrics, resource_usage};
 use crate::spec::shard::folder_suffix;
 use crate::stats::samples::RunSamples;
@@ -34,6 +36,21 @@ pub fn are_shards(runs: &[Measured]) -> bool {
     spans.len() == runs.len() && last_start < first_end && others.iter().all(same)
 }
 
+/// The finding that these shards sent the same prompts, if they did. Random text depends on two numbers, and every dataset on
+/// where it begins.
+pub fn same_prompts(runs: &[Measured]) -> Option<Finding> {
+    let begins = |run: &Measured| {
+        let arguments: serde_json::Value = serde_json::from_str(&run.run.arguments_json).unwrap_or_default();
+        let facts = &run.run.facts;
+        (facts.seed, facts.distinct_prompts.then_some(facts.salt), arguments["dataset_offset"].to_string())
+    };
+    let mut all: Vec<_> = runs.iter().map(begins).collect();
+    all.sort();
+    let count = all.len();
+    all.dedup();
+    (all.len() < count).then_some(Finding::ShardsSamePrompts { shards: count })
+}
+
 fn span_unix_ns(run: &Measured) -> Option<(i64, i64)> {
     let offset = run.run.clock.offset_ns();
     let start = run.samples.first()?.due as i64;
@@ -43,107 +60,132 @@ fn span_unix_ns(run: &Measured) -> Option<(i64, i64)> {
 
 /// The shards in these databases as one run, with these further findings.
 pub fn measured(paths: &[PathBuf], findings: &[Finding]) -> Result<Measured, StoreError> {
-    let (mut run, shards) = open(paths)?;
-    run.findings.extend_from_slice(findings);
-    let (mut samples, mut warmup) = (RunSamples::default(), RunSamples::default());
-    let mut gaps = GapRequests::default();
-    for shard in &shards {
-        shard.add_phase(Phase::Measured, &mut samples, &mut gaps)?;
-        if run.facts.has_flowing_warmup() {
-            shard.add_phase(Phase::Warmup, &mut warmup, &mut gaps)?;
-        }
-    }
-    // Both are those of one shard, and on its clock.
-    let observer = shards.iter().find(|shard| shard.observes).filter(|shard| shard.shift_ns == 0);
-    let (mut witness, mut server, mut server_use) = (None, None, None);
-    if let Some(Shard { reader, .. }) = observer {
-        let scrapes = reader.server_samples()?;
-        server = metric_catalog::window(&metrics::scrapes(&scrapes), &run.facts.model);
-        server_use = resource_usage::compute(&scrapes);
-        if run.facts.witness > 0 {
-            let mut samples = RunSamples::default();
-            reader.each_block(Phase::Witness, Detail::Figures, |block| samples.add(block))?;
-            gaps.add(reader, 0, Phase::Witness, &samples, 0)?;
-            witness = Some(samples);
-        }
-    }
-    let inputs = Inputs { warmup, witness, server, server_use, ..Inputs::new(&run, samples) };
-    let (summary, samples) = analyze(inputs, |sets| gaps.read(sets))?;
-    Ok(Measured { run, summary, samples, gaps })
+    Shards::open(paths)?.measured(Window::default(), findings)
 }
 
-/// Passes all measured requests of the shards to `take`, with their times on the clock of the first shard.
-pub fn each_block(paths: &[PathBuf], mut take: impl FnMut(&Block)) -> Result<(), StoreError> {
-    open(paths)?.1.iter().try_for_each(|shard| shard.each_block(Phase::Measured, &mut take))
+/// The shards of one run.
+pub(super) struct Shards {
+    /// Their facts as one run.
+    run: StoredRun,
+    shards: Vec<Shard>,
 }
 
 /// The database of one shard.
 struct Shard {
     reader: Reader,
-    /// Difference of its clock and that of the first shard, nanoseconds.
-    shift_ns: i64,
-    /// Number of workers of the shards before it, the number of its first worker.
-    first_worker: u32,
-    /// It has the witness and the server's metrics.
-    observes: bool,
+    source: Source,
+}
+
+/// The requests of all shards.
+#[derive(Default)]
+struct Collected {
+    measured: RunSamples,
+    warmup: RunSamples,
+    gaps: GapRequests,
+}
+
+impl Shards {
+    /// Computes the figures of the requests within a window.
+    pub(super) fn measured(mut self, window: Window, findings: &[Finding]) -> Result<Measured, StoreError> {
+        self.shards.iter_mut().for_each(|shard| shard.source.window = window);
+        let Shards { mut run, shards } = self;
+        run.findings.extend_from_slice(findings);
+        let mut all = Collected::default();
+        for shard in &shards {
+            shard.add_phase(Phase::Measured, &mut all)?;
+        }
+        // They count to the warm-up now.
+        let early = all.warmup.requests.len() as u64;
+        run.facts.requests = run.facts.requests.map(|planned| planned.saturating_sub(early));
+        if run.facts.has_flowing_warmup() {
+            for shard in &shards {
+                shard.add_phase(Phase::Warmup, &mut all)?;
+            }
+        }
+        if window.until.is_some() && run.end.is_some() {
+            // What is due later is not part of the run.
+            let unsent: u64 = run.workers.iter().filter(|w| w.phase == Phase::Measured).map(|w| w.unsent).sum();
+            let recorded = all.measured.ok + all.measured.failed() + all.measured.unfinished;
+            run.facts.requests = run.facts.requests.map(|_| recorded + unsent);
+        }
+        let (mut witness, mut server, mut server_use) = (None, None, None);
+        if let Some(Shard { reader, source }) = shards.iter().find(|shard| shard.source.observes) {
+            let scrapes = super::server_samples(reader, source)?;
+            // The server's metrics are those of its whole time.
+            server =
+                metric_catalog::window(&metrics::scrapes(&scrapes), &run.facts.model).filter(|_| window.from.is_none());
+            server_use = resource_usage::compute(&scrapes);
+            if run.facts.witness > 0 {
+                let mut samples = RunSamples::default();
+                source.each_block(reader, Phase::Witness, Detail::Figures, |_, block| samples.add(block))?;
+                all.gaps.add(reader, source, Phase::Witness, &samples, 0)?;
+                witness = Some(samples);
+            }
+        }
+        let Collected { measured, warmup, gaps } = all;
+        let inputs = Inputs { warmup, witness, server, server_use, ..Inputs::new(&run, measured) };
+        let (summary, samples) = analyze(inputs, |sets| gaps.read(sets))?;
+        let sources = shards.into_iter().map(|shard| shard.source).collect();
+        Ok(Measured { run, summary, samples, gaps, sources })
+    }
+
+    /// Opens the databases; the facts of the shards become those of one run without requests.
+    pub(super) fn open(paths: &[PathBuf]) -> Result<Shards, StoreError> {
+        let mut first_shard: Option<StoredRun> = None;
+        let mut merged: Option<StoredRun> = None;
+        let mut shards = Vec::with_capacity(paths.len());
+        for path in paths {
+            let reader = Reader::open(path)?;
+            let run = reader.run()?;
+            let shift_ns = first_shard.as_ref().map_or(0, |first| alignment(first, &run).shift_ns);
+            let first_worker = merged.as_ref().map_or(0, first_worker_after);
+            let observes = run.facts.shard.as_ref().is_some_and(|shard| shard.share.is_first());
+            let window = Window::default();
+            let source = Source { path: path.clone(), shift_ns, first_worker, observes, window };
+            shards.push(Shard { reader, source });
+            first_shard.get_or_insert_with(|| run.clone());
+            merged = Some(match merged {
+                Some(first) => merge_runs(first, run, shift_ns, first_worker),
+                None => run,
+            });
+        }
+        let count = paths.len();
+        let mut run =
+            merged.ok_or_else(|| StoreError::Open { path: PathBuf::new(), reason: "no file given".to_string() })?;
+        match run.facts.shard.take() {
+            Some(shard) => {
+                if shard.share.count() as usize == count {
+                    take_totals(&mut run, &shard);
+                }
+                let suffix = folder_suffix(shard.share);
+                run.facts.name = run.facts.name.strip_suffix(&suffix).map_or(run.facts.name.clone(), str::to_string);
+                // The same on all of them.
+                let mut known: Vec<Finding> = Vec::new();
+                run.findings.retain(|finding| {
+                    let is_new = !known.contains(finding);
+                    known.extend(is_new.then(|| finding.clone()));
+                    is_new
+                });
+            }
+            // Whose clocks are compared is not known.
+            None => run.findings.push(Finding::Shards { shards: count }),
+        }
+        Ok(Shards { run, shards })
+    }
 }
 
 impl Shard {
     /// Adds its requests of a phase to those of the shards before it.
-    fn add_phase(&self, phase: Phase, samples: &mut RunSamples, gaps: &mut GapRequests) -> Result<(), StoreError> {
-        let before = samples.ok;
-        self.each_block(phase, |block| samples.add(block))?;
-        gaps.add(&self.reader, self.shift_ns, phase, samples, before)
+    fn add_phase(&self, phase: Phase, all: &mut Collected) -> Result<(), StoreError> {
+        let Collected { measured, warmup, gaps } = all;
+        let before = if phase == Phase::Measured { measured.ok } else { warmup.ok };
+        self.source.each_block(&self.reader, phase, Detail::Figures, |counted, block| match counted {
+            Phase::Measured => measured.add(block),
+            _ => warmup.add(block),
+        })?;
+        let samples = if phase == Phase::Measured { measured } else { warmup };
+        gaps.add(&self.reader, &self.source, phase, samples, before)
     }
-
-    fn each_block(&self, phase: Phase, mut take: impl FnMut(&Block)) -> Result<(), StoreError> {
-        self.reader.each_block(phase, Detail::Figures, |block| match (self.shift_ns, self.first_worker) {
-            (0, 0) => take(block),
-            _ => take(&shifted(block, self.shift_ns, self.first_worker)),
-        })
-    }
-}
-
-/// The facts of the shards, as one run without requests.
-fn open(paths: &[PathBuf]) -> Result<(StoredRun, Vec<Shard>), StoreError> {
-    let mut merged: Option<StoredRun> = None;
-    let mut shards = Vec::with_capacity(paths.len());
-    for path in paths {
-        let reader = Reader::open(path)?;
-        let run = reader.run()?;
-        let (shift_ns, first_worker) = match &merged {
-            Some(first) => (alignment(first, &run).shift_ns, first_worker_after(first)),
-            None => (0, 0),
-        };
-        let observes = run.facts.shard.as_ref().is_some_and(|shard| shard.share.is_first());
-        shards.push(Shard { reader, shift_ns, first_worker, observes });
-        merged = Some(match merged {
-            Some(first) => merge_runs(first, run, shift_ns, first_worker),
-            None => run,
-        });
-    }
-    let count = paths.len();
-    let mut run =
-        merged.ok_or_else(|| StoreError::Open { path: PathBuf::new(), reason: "no file given".to_string() })?;
-    match run.facts.shard.take() {
-        Some(shard) => {
-            if shard.share.count() as usize == count {
-                take_totals(&mut run, &shard);
-            }
-            let suffix = folder_suffix(shard.share);
-            run.facts.name = run.facts.name.strip_suffix(&suffix).map_or(run.facts.name.clone(), str::to_string);
-            // The same on all of them.
-            let mut known: Vec<Finding> = Vec::new();
-            run.findings.retain(|finding| {
-                let is_new = !known.contains(finding);
-                known.extend(is_new.then(|| finding.clone()));
-                is_new
-            });
-        }
-        // Whose clocks are compared is not known.
-        None => run.findings.push(Finding::Shards { shards: count }),
-    }
-    Ok((run, shards))
 }
 
 /// The load of all shards, exactly as it was planned.
@@ -163,28 +205,93 @@ pub struct Alignment {
     pub shift_ns: i64,
     /// How far the true shift may be from it; `None` if that is unknown.
     pub error_ns: Option<u64>,
+    /// The wall clock of the first shard minus that of this one at the start, if it is known.
+    pub offset: Option<ClockOffset>,
+    /// A clock jumped while the shards compared them, at the latest at this time of the shard's clock.
+    pub jumped: Option<Tick>,
+    /// The clocks were compared before the start only, and may have drifted apart since.
+    pub drifts: bool,
 }
 
-/// How the ticks of `other` become ticks of `first`: one clock, clocks whose offset was measured, or wall clocks.
-pub fn alignment(first: &StoredRun, other: &StoredRun) -> Alignment {
-    let domain = |run: &StoredRun| run.facts.shard.as_ref().map(|shard| shard.clock_domain.clone()).unwrap_or_default();
-    if !domain(first).is_empty() && domain(first) == domain(other) {
-        return Alignment { shift_ns: 0, error_ns: Some(0) };
+impl Alignment {
+    /// Both shards have one clock.
+    pub fn is_exact(&self) -> bool {
+        self.shift_ns == 0 && self.error_ns == Some(0)
     }
-    let start = |run: &StoredRun| run.end.as_ref().and_then(|end| end.shard_start.zip(end.clock_offset));
-    match start(first).zip(start(other)) {
-        Some(((start, offset), (other_start, other_offset))) => {
+}
+
+/// The kernel whose clock a shard used; empty if unknown.
+fn clock_domain(run: &StoredRun) -> &str {
+    run.facts.shard.as_ref().map_or("", |shard| &shard.clock_domain)
+}
+
+/// How the ticks of `other` become ticks of `first`: one clock, clocks whose difference was measured, or wall clocks.
+pub fn alignment(first: &StoredRun, other: &StoredRun) -> Alignment {
+    let shifts = (shift_to_shard_0(first), shift_to_shard_0(other));
+    let jumped = match shifts.1 {
+        ShiftBounds::Jumped { at } => Some(at),
+        _ => None,
+    };
+    let starts = first.shard_start.zip(other.shard_start);
+    // By exchanges of packets: the difference of both to shard 0.
+    let exchanged = match shifts {
+        (ShiftBounds::Within(of_first), ShiftBounds::Within(of_other)) => Some(ClockOffset {
+            low_ns: of_other.low_ns.saturating_sub(of_first.high_ns),
+            high_ns: of_other.high_ns.saturating_sub(of_first.low_ns),
+        }),
+        _ => None,
+    };
+    let wall = |shift: ClockOffset| {
+        let (start, other_start) = starts?;
+        let ahead_ns = start.offset_ns().wrapping_sub(other_start.offset_ns());
+        Some(ClockOffset { low_ns: shift.low_ns.wrapping_add(ahead_ns), high_ns: shift.high_ns.wrapping_add(ahead_ns) })
+    };
+    if !clock_domain(first).is_empty() && clock_domain(first) == clock_domain(other) {
+        let offset = exchanged.and_then(wall).or(Some(ClockOffset::default()));
+        return Alignment { shift_ns: 0, error_ns: Some(0), offset, jumped, drifts: false };
+    }
+    if let Some(shift) = exchanged {
+        let (shift_ns, error_ns) = (shift.middle_ns(), Some(shift.half_width_ns()));
+        return Alignment { shift_ns, error_ns, offset: wall(shift), jumped, drifts: false };
+    }
+    // By the messages before the start.
+    let offset = |run: &StoredRun| run.end.as_ref().and_then(|end| end.clock_offset);
+    match starts.zip(offset(first).zip(offset(other))).filter(|_| jumped.is_none()) {
+        Some(((start, other_start), (offset, other_offset))) => {
+            let difference = ClockOffset {
+                low_ns: other_offset.low_ns.saturating_sub(offset.high_ns),
+                high_ns: other_offset.high_ns.saturating_sub(offset.low_ns),
+            };
             // When the clock of a machine showed its start, that of shard 0 showed it plus the offset.
             let unix_ns = |start: ClockPair, offset: ClockOffset| start.unix_ns.wrapping_add(offset.middle_ns());
             let apart_ns = unix_ns(other_start, other_offset).wrapping_sub(unix_ns(start, offset));
             let ticks = (start.tick_ns as i64).wrapping_sub(other_start.tick_ns as i64);
             let error_ns = offset.half_width_ns().saturating_add(other_offset.half_width_ns());
-            Alignment { shift_ns: ticks.wrapping_add(apart_ns), error_ns: Some(error_ns) }
+            Alignment {
+                shift_ns: ticks.wrapping_add(apart_ns),
+                error_ns: Some(error_ns),
+                offset: Some(difference),
+                jumped,
+                drifts: true,
+            }
         }
         None => {
             let shift_ns = other.clock.offset_ns().wrapping_sub(first.clock.offset_ns());
-            Alignment { shift_ns, error_ns: None }
+            Alignment { shift_ns, error_ns: None, offset: None, jumped, drifts: true }
         }
+    }
+}
+
+/// The clock of shard 0 minus that of this shard, from their exchanges, at the start and at the end of the run.
+fn shift_to_shard_0(run: &StoredRun) -> ShiftBounds {
+    if run.facts.shard.as_ref().is_some_and(|shard| shard.share.is_first()) {
+        return ShiftBounds::Within(ClockOffset::default());
+    }
+    let last = run.clock_exchanges.last().map(|exchange| exchange.received);
+    let end = run.end.as_ref().map(|end| Tick(end.clock.tick_ns)).or(last);
+    match run.shard_start.zip(end) {
+        Some((start, end)) => shift_bounds(&run.clock_exchanges, (Tick(start.tick_ns), end)),
+        None => ShiftBounds::Unknown,
     }
 }
 
@@ -227,41 +334,6 @@ fn merge_runs(mut first: StoredRun, mut shard: StoredRun, shift_ns: i64, first_w
     first
 }
 
-fn shift(tick: Tick, ns: i64) -> Tick {
-    Tick(tick.0.wrapping_add_signed(ns))
-}
-
-fn shifted(block: &Block, ns: i64, first_worker: u32) -> Block {
-    let shift = |tick: Tick| shift(tick, ns);
-    let record = |record: &RequestRecord| RequestRecord {
-        worker: record.worker.saturating_add(first_worker),
-        due: shift(record.due),
-        picked: record.picked.map(shift),
-        connected: record.connected.map(shift),
-        write_start: record.write_start.map(shift),
-        write_end: record.write_end.map(shift),
-        first_byte: record.first_byte.map(shift),
-        first_token: record.first_token.map(shift),
-        first_answer_token: record.first_answer_token.map(shift),
-        last_token: record.last_token.map(shift),
-        end: shift(record.end),
-        previous_end: record.previous_end.map(shift),
-        network: NetworkTimes {
-            sent: record.network.sent.map(shift),
-            acknowledged: record.network.acknowledged.map(shift),
-            ..record.network
-        },
-        ..record.clone()
-    };
-    Block {
-        worker: block.worker.saturating_add(first_worker),
-        records: block.records.iter().map(record).collect(),
-        arrivals: block.arrivals.iter().map(|&tick| shift(tick)).collect(),
-        bytes: block.bytes.clone(),
-        memory: None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -281,6 +353,8 @@ mod tests {
             workers: vec![Telemetry::new(Tick(0), true).report(workers - 1, Phase::Measured, None, Tick(0))],
             findings: Vec::new(),
             refusals: Vec::new(),
+            shard_start: None,
+            clock_exchanges: Vec::new(),
         }
     }
 
@@ -297,9 +371,5 @@ mod tests {
         assert!(next > u32::from(u16::MAX));
         let numbers: Vec<u32> = run.workers.iter().map(|worker| worker.worker).collect();
         assert_eq!(numbers, (0..80).map(|shard| shard * 1024 + 1023).collect::<Vec<_>>());
-        let mut block = Block::new(5);
-        block.records.push(RequestRecord { worker: 5, ..RequestRecord::default() });
-        let moved = shifted(&block, 0, next);
-        assert_eq!((moved.worker, moved.records[0].worker), (next + 5, next + 5));
     }
 }

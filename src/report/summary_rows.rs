@@ -1,7 +1,7 @@
 //! The rows and columns of the tables, under the names that the JSON files use as well.
 
 use super::i18n::{Label, Statistic};
-use super::table::{digits, mark, number, optional};
+use super::table::{digits, number, optional};
 use crate::finding::Figure;
 use crate::record::facts::Mode;
 use crate::stats::Summary;
@@ -121,6 +121,12 @@ fn detail(row: Row) -> Row {
     Row { brief: false, ..row }
 }
 
+/// The measured requests that the call asks for. Of conversations only their number is known before.
+fn expected_requests(s: &Summary) -> Value {
+    let requests = s.facts.requests.filter(|_| s.facts.conversations.is_none());
+    requests.map_or(Value::Unknown, Value::Count)
+}
+
 /// The rows of "Benchmarking summary:". The first thirteen are those of evalscope's documentation, in its order.
 pub fn summary(s: &Summary) -> Vec<Row> {
     let series = &s.series;
@@ -147,6 +153,7 @@ pub fn summary(s: &Summary) -> Vec<Row> {
         detail(row(Label::PackagesPerRequest, s.packages_per_request)),
         detail(row(Label::PackageLatency, s.package_latency_s)),
         maybe(Label::TokensPerEvent, s.tokens_per_event),
+        detail(maybe(Label::ExpectedRequests, expected_requests(s))),
         detail(row(Label::FirstTokenMin, series.ttft_s.min)),
         detail(row(Label::FirstTokenMax, series.ttft_s.max)),
         detail(row(Label::FirstTokenAverage, series.ttft_s.mean)),
@@ -308,11 +315,6 @@ impl StatisticValue {
             value: quantile.map(|quantile| quantile.value),
             few: quantile.is_some_and(|quantile| quantile.few),
         }
-    }
-
-    /// The value with its mark; "-" if it is unknown.
-    pub fn text(&self) -> String {
-        self.value.map_or_else(|| "-".to_string(), |value| number(value) + mark(self.few))
     }
 }
 

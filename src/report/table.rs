@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use unicode_width::UnicodeWidthStr;
 
 use super::language::Language;
-use crate::stats::quantile::{Quantile, SAMPLES_BEYOND, Series};
+use crate::stats::quantile::SAMPLES_BEYOND;
 use crate::visible::{visible, visible_line};
 
 /// The alignment of a column.
@@ -29,34 +29,48 @@ pub struct Table {
 }
 
 impl Table {
-    /// The table as lines, each with a newline.
+    /// The table as lines, each with a newline. A line break in the header starts another line of it.
     pub fn render(&self) -> String {
+        let heads = self.heads();
         let columns: Vec<Vec<String>> = (0..self.head.len()).map(|column| self.column(column)).collect();
-        let widths: Vec<usize> =
-            columns.iter().map(|cells| cells.iter().map(|cell| cell.width()).max().unwrap_or(0)).collect();
+        let width_of = |(head, cells): (&Vec<String>, &Vec<String>)| {
+            head.iter().chain(cells).map(|cell| cell.width()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = heads.iter().zip(&columns).map(width_of).collect();
         let line = |fill: &str| {
             let dashes: Vec<String> = widths.iter().map(|width| fill.repeat(width + 2)).collect();
             format!("+{}+\n", dashes.join("+"))
         };
-        let row = |index: usize| {
-            let cells: Vec<String> = columns
-                .iter()
-                .zip(&widths)
-                .zip(&self.aligns)
-                .map(|((cells, &width), &align)| {
-                    pad(&cells[index], width, if index == 0 { head_align(align) } else { align })
-                })
-                .collect();
+        let row = |columns: &[Vec<String>], index: usize, aligned: fn(Align) -> Align| {
+            let padded =
+                |((cells, &width), &align): ((&Vec<String>, &usize), &Align)| pad(&cells[index], width, aligned(align));
+            let cells: Vec<String> = columns.iter().zip(&widths).zip(&self.aligns).map(padded).collect();
             format!("| {} |\n", cells.join(" | "))
         };
-        let mut out = line("-") + &row(0) + &line(if self.grid { "=" } else { "-" });
-        for index in 1..=self.rows.len() {
-            out.push_str(&row(index));
-            if self.grid || index == self.rows.len() {
+        let head: String = (0..self.head_lines()).map(|index| row(&heads, index, head_align)).collect();
+        let mut out = line("-") + &head + &line(if self.grid { "=" } else { "-" });
+        for index in 0..self.rows.len() {
+            out.push_str(&row(&columns, index, |align| align));
+            if self.grid || index + 1 == self.rows.len() {
                 out.push_str(&line("-"));
             }
         }
         out
+    }
+
+    /// Lines of the header.
+    pub(crate) fn head_lines(&self) -> usize {
+        self.head.iter().map(|head| head.split('\n').count()).max().unwrap_or(1)
+    }
+
+    /// The header of each column in as many lines as the longest has, empty ones above.
+    fn heads(&self) -> Vec<Vec<String>> {
+        let most = self.head_lines();
+        let lines = |head: &String| {
+            let lines: Vec<String> = head.split('\n').map(|line| visible_line(line).into_owned()).collect();
+            [vec![String::new(); most - lines.len()], lines].concat()
+        };
+        self.head.iter().map(lines).collect()
     }
 
     /// The table with as many of its columns as fit, at least the first.
@@ -74,7 +88,7 @@ impl Table {
         self.render().lines().next().map_or(0, UnicodeWidthStr::width)
     }
 
-    /// Header and cells of a column; decimal cells are padded after the point.
+    /// The cells of a column; decimal ones are padded after the point.
     fn column(&self, column: usize) -> Vec<String> {
         let cells: Vec<Cow<'_, str>> = self.rows.iter().map(|row| visible_line(&row[column])).collect();
         let behind = |cell: &str| cell.find('.').map_or(0, |point| cell.len() - point);
@@ -86,7 +100,7 @@ impl Table {
             let fill = if most > 0 && is_number(&cell) { most - behind(&cell) } else { 0 };
             format!("{cell}{}", " ".repeat(fill))
         });
-        std::iter::once(visible_line(&self.head[column]).into_owned()).chain(fitted).collect()
+        fitted.collect()
     }
 }
 
@@ -184,6 +198,86 @@ pub fn number(value: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_string()
 }
 
+/// The decimals that all values of a column have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Decimals(pub usize);
+
+impl Decimals {
+    /// As many as [`digits`] gives to the value that needs most of them.
+    pub(crate) fn for_digits(values: impl IntoIterator<Item = f64>, least: usize) -> Decimals {
+        Decimals::longest(values.into_iter().map(|value| digits(value, least))).max(Decimals(least))
+    }
+
+    /// As many as [`number`] gives to the value that needs most of them.
+    pub(crate) fn for_numbers(values: impl IntoIterator<Item = f64>) -> Decimals {
+        Decimals::longest(values.into_iter().map(number))
+    }
+
+    fn longest(texts: impl Iterator<Item = String>) -> Decimals {
+        let decimals = |text: String| text.split_once('.').map_or(0, |(_, decimals)| decimals.len());
+        Decimals(texts.map(decimals).max().unwrap_or(0))
+    }
+
+    /// The value with these decimals. What is rounded to 0 has no sign.
+    pub fn text(self, value: f64) -> String {
+        let text = format!("{value:.*}", self.0);
+        let is_zero = !text.contains(|c: char| c.is_ascii_digit() && c != '0');
+        if is_zero { text.trim_start_matches('-').to_string() } else { text }
+    }
+
+    /// The same; "-" if it is unknown.
+    pub(crate) fn optional(self, value: Option<f64>) -> String {
+        value.map_or_else(|| "-".to_string(), |value| self.text(value))
+    }
+
+    /// The value rounded down.
+    pub(crate) fn floor(self, value: f64) -> String {
+        self.text((value * self.units()).floor() / self.units())
+    }
+
+    /// The value rounded up.
+    pub(crate) fn ceil(self, value: f64) -> String {
+        self.text((value * self.units()).ceil() / self.units())
+    }
+
+    /// How many units of the last decimal are 1.
+    fn units(self) -> f64 {
+        10f64.powi(self.0 as i32)
+    }
+}
+
+/// Times of one table in milliseconds, all with the same decimals: two, or as many as the shortest time needs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Milliseconds(Decimals);
+
+impl Milliseconds {
+    /// For a table with these times, in seconds.
+    pub fn new(seconds: impl IntoIterator<Item = f64>) -> Milliseconds {
+        /// Ten nanoseconds: no time is known better.
+        const MOST: usize = 5;
+        /// The least decimals, with which a time of 0.1 ms has two digits.
+        const LEAST: usize = 2;
+        let shortest = seconds.into_iter().map(|s| (s * 1e3).abs()).filter(|&ms| ms >= 1e-5).reduce(f64::min);
+        let needed = shortest.map_or(LEAST, |ms| usize::try_from(1 - ms.log10().floor() as i32).unwrap_or(0));
+        Milliseconds(Decimals(needed.clamp(LEAST, MOST)))
+    }
+
+    /// A time in seconds.
+    pub fn text(self, seconds: f64) -> String {
+        self.0.text(seconds * 1e3)
+    }
+
+    /// The same; "-" if it is unknown.
+    pub fn optional(self, seconds: Option<f64>) -> String {
+        self.0.optional(seconds.map(|seconds| seconds * 1e3))
+    }
+}
+
+/// The name of a time in seconds, for a column that has milliseconds.
+pub(crate) fn in_ms(name: &str) -> String {
+    name.replace("(s)", "(ms)")
+}
+
 /// The footnote that explains the mark of percentiles.
 pub(crate) fn few_note(language: Language) -> String {
     match language {
@@ -202,10 +296,15 @@ pub fn mark(few: bool) -> &'static str {
     if few { "*" } else { "" }
 }
 
-/// The percentile of a series at this level, with its mark; "-" without samples.
-pub fn quantile(series: &Series, per_mille: u32, decimals: usize) -> String {
-    let text = |quantile: &Quantile| digits(quantile.value, decimals) + mark(quantile.few);
-    series.at(per_mille).map_or_else(|| "-".to_string(), text)
+/// A share of 1 in percent with one decimal, rounded down: where a request failed it is not 100.0.
+pub(crate) fn percent_down(share: f64) -> String {
+    // A share that is exact in percent stays what it is.
+    Decimals(1).floor(share * 100.0 + 1e-9)
+}
+
+/// A share of 1 in percent. More than all is only named so: its size has no meaning.
+pub(crate) fn share_text(share: f64) -> String {
+    if share > 1.0 { "> 100 %".to_string() } else { format!("{:.2} %", share * 100.0) }
 }
 
 /// A figure; "-" if it is unknown.
@@ -218,13 +317,16 @@ mod tests {
     use super::*;
 
     fn table(align: Align, cells: &[&str]) -> String {
+        table_of(align, cells).render()
+    }
+
+    fn table_of(align: Align, cells: &[&str]) -> Table {
         Table {
             head: vec!["Key".into(), "Value".into()],
             aligns: vec![Align::Left, align],
             rows: cells.iter().map(|cell| vec!["k".into(), cell.to_string()]).collect(),
             grid: false,
         }
-        .render()
     }
 
     #[test]
@@ -240,6 +342,38 @@ mod tests {
 +-----+------------+
 ";
         assert_eq!(table(Align::Decimal, &["62.9998", "13379.1", "400", "-"]), expected);
+    }
+
+    #[test]
+    fn a_header_can_have_several_lines() {
+        let two =
+            Table { head: vec!["Key".into(), "P99\nTTFT".into()], ..table_of(Align::Decimal, &["0.5*", "12.25"]) };
+        let expected = "\
++-----+-------+
+|     |   P99 |
+| Key |  TTFT |
++-----+-------+
+| k   |  0.5* |
+| k   | 12.25 |
++-----+-------+
+";
+        assert_eq!((two.render().as_str(), two.head_lines()), (expected, 2));
+    }
+
+    #[test]
+    fn the_values_of_a_column_have_the_same_decimals() {
+        let texts = |decimals: Decimals| [0.029, 0.5, 12.0, -0.00001].map(|value| decimals.text(value));
+        assert_eq!(texts(Decimals::for_numbers([0.029, 0.5, 12.0])), ["0.029", "0.500", "12.000", "0.000"]);
+        assert_eq!(texts(Decimals::for_digits([0.029, 0.5], 1)), ["0.0290", "0.5000", "12.0000", "0.0000"]);
+        assert_eq!(Decimals::for_digits([], 2), Decimals(2));
+        assert_eq!((Decimals(2).floor(12.3449), Decimals(2).ceil(12.3401)), ("12.34".to_string(), "12.35".to_string()));
+        assert_eq!([0.57, 0.9996, 1.0, 0.0].map(percent_down), ["57.0", "99.9", "100.0", "0.0"]);
+        assert_eq!([0.0712, 1.0, 94_970.0].map(share_text), ["7.12 %", "100.00 %", "> 100 %"]);
+        let ms = |seconds: &[f64]| Milliseconds::new(seconds.iter().copied()).text(seconds[0]);
+        assert_eq!(
+            [ms(&[0.0123, 0.5]), ms(&[0.000_012, 0.5]), ms(&[0.5, 0.000_012]), ms(&[0.0])],
+            ["12.30", "0.012", "500.000", "0.00"]
+        );
     }
 
     #[test]
@@ -271,11 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn few_samples_beyond_are_marked() {
-        let few = Series::compute(&[0.5, 0.25]);
-        let many = Series::compute(&(0..2000).map(f64::from).collect::<Vec<_>>());
-        assert_eq!((quantile(&few, 990, 3), quantile(&many, 990, 1)), ("0.500*".to_string(), "1979.0".to_string()));
-        assert_eq!(quantile(&Series::default(), 990, 3), "-");
+    fn marks_do_not_move_decimal_points() {
         assert!(table(Align::Decimal, &["62.5*", "3.75"]).contains("| 62.5* |\n| k   |  3.75 |"));
     }
 

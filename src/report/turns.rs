@@ -4,7 +4,8 @@ use serde_json::{Value as Json, json};
 
 use super::i18n::Label;
 use super::json_value::finite;
-use super::table::{Align, Table, optional};
+use super::language::Language;
+use super::table::{Align, Decimals, Table, in_ms};
 use crate::stats::Summary;
 use crate::stats::turns::TurnRow;
 
@@ -13,51 +14,51 @@ const SHOWN: usize = 40;
 /// The columns before this one are counts and times, the others tokens.
 const TIMES_END: usize = 7;
 
-/// Headers and cells of the table; `None` if no conversation has a second turn. `per_s`: how many of the unit of times are
-/// a second; the headers name seconds.
-pub fn cells(s: &Summary, per_s: f64) -> Option<(Vec<Label>, Vec<Vec<String>>)> {
+/// Headers and cells of the table, times in milliseconds; `None` if no conversation has a second turn.
+pub fn cells(s: &Summary, language: Language) -> Option<(Vec<String>, Vec<Vec<String>>)> {
     let rows = &s.turns.as_ref().filter(|turns| turns.rows.len() > 1)?.rows;
-    let cached = rows.iter().any(|row| row.cached_tokens.is_some());
-    let percent = |share: Option<f64>| share.map_or_else(|| "-".to_string(), |share| format!("{:.1}", share * 100.0));
-    let time = |seconds: Option<f64>| seconds.map(|seconds| seconds * per_s);
-    let mut heads = vec![
-        Label::Turn,
-        Label::Requests,
-        Label::Succeeded,
-        Label::TtftAverage,
-        Label::TtftP99,
-        Label::LatencyAverage,
-        Label::LatencyP99,
-        Label::InputTokens,
-        Label::OutputTokens,
-        Label::History,
-    ];
-    if cached {
-        heads.extend([Label::CachedTokens, Label::CachedShare]);
-    }
-    let row = |row: &TurnRow| {
-        let mut cells = vec![row.turn.to_string(), row.requests.to_string(), row.ok.to_string()];
-        let figures = [
-            time(row.ttft_s.mean),
-            time(row.ttft_s.value(990)),
-            time(row.latency_s.mean),
-            time(row.latency_s.value(990)),
-            row.input_tokens,
-            row.output_tokens,
-        ];
-        cells.extend(figures.map(optional));
-        cells.push(percent(row.said_before_share));
-        if cached {
-            cells.extend([optional(row.cached_tokens), percent(row.cached_share)]);
-        }
-        cells
+    let rows = &rows[..rows.len().min(SHOWN)];
+    let count = |label: Label, of: fn(&TurnRow) -> u64| {
+        (label, rows.iter().map(|row| of(row).to_string()).collect::<Vec<String>>())
     };
-    Some((heads, rows.iter().take(SHOWN).map(row).collect()))
+    let column = |label: Label, decimals: Decimals, values: Vec<Option<f64>>| {
+        (label, values.into_iter().map(|value| decimals.optional(value)).collect::<Vec<String>>())
+    };
+    let time = |label: Label, of: fn(&TurnRow) -> Option<f64>| {
+        let ms: Vec<Option<f64>> = rows.iter().map(|row| of(row).map(|seconds| seconds * 1e3)).collect();
+        column(label, Decimals::for_digits(ms.iter().copied().flatten(), 2), ms)
+    };
+    let tokens = |label: Label, of: fn(&TurnRow) -> Option<f64>| {
+        let tokens: Vec<Option<f64>> = rows.iter().map(of).collect();
+        column(label, Decimals::for_numbers(tokens.iter().copied().flatten()), tokens)
+    };
+    let percent = |label: Label, of: fn(&TurnRow) -> Option<f64>| {
+        column(label, Decimals(1), rows.iter().map(|row| of(row).map(|share| share * 100.0)).collect())
+    };
+    let mut columns: Vec<(Label, Vec<String>)> = vec![
+        count(Label::Turn, |row| row.turn.into()),
+        count(Label::Requests, |row| row.requests),
+        count(Label::Succeeded, |row| row.ok),
+        time(Label::TtftAverage, |row| row.ttft_s.mean),
+        time(Label::TtftP99, |row| row.ttft_s.value(990)),
+        time(Label::LatencyAverage, |row| row.latency_s.mean),
+        time(Label::LatencyP99, |row| row.latency_s.value(990)),
+        tokens(Label::InputTokens, |row| row.input_tokens),
+        tokens(Label::OutputTokens, |row| row.output_tokens),
+        percent(Label::History, |row| row.said_before_share),
+    ];
+    if rows.iter().any(|row| row.cached_tokens.is_some()) {
+        columns.push(tokens(Label::CachedTokens, |row| row.cached_tokens));
+        columns.push(percent(Label::CachedShare, |row| row.cached_share));
+    }
+    let heads = columns.iter().map(|(label, _)| in_ms(label.text(language))).collect();
+    let row = |row: usize| columns.iter().map(|(_, cells)| cells[row].clone()).collect();
+    Some((heads, (0..rows.len()).map(row).collect()))
 }
 
 /// The table as text, divided into two if it is wider than the screen; empty for single requests.
 pub fn text(s: &Summary, width: usize) -> String {
-    let (Some((heads, rows)), Some(turns)) = (cells(s, 1.0), &s.turns) else { return String::new() };
+    let (Some((heads, rows)), Some(turns)) = (cells(s, Language::En), &s.turns) else { return String::new() };
     let planned = turns.planned.map_or_else(String::new, |planned| format!(" of {planned}"));
     let more = match turns.rows.len().saturating_sub(rows.len()) {
         0 => String::new(),
@@ -65,7 +66,7 @@ pub fn text(s: &Summary, width: usize) -> String {
     };
     let table = |columns: &[usize]| Table {
         aligns: vec![Align::Decimal; columns.len()],
-        head: columns.iter().map(|&column| heads[column].en().to_string()).collect(),
+        head: columns.iter().map(|&column| heads[column].clone()).collect(),
         rows: rows.iter().map(|row| columns.iter().map(|&column| row[column].clone()).collect()).collect(),
         grid: false,
     };

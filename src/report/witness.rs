@@ -3,8 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use super::json_value::finite;
-use super::server::signed_time;
-use super::table::{Align, Table, optional, wrap};
+use super::table::{Align, Milliseconds, Table, wrap};
 use crate::stats::Summary;
 use crate::stats::comparison::Difference;
 use crate::stats::witness::{Agreement, LEVELS, WitnessTime};
@@ -12,12 +11,14 @@ use crate::stats::witness::{Agreement, LEVELS, WitnessTime};
 /// The table; empty without a witness.
 pub fn text(s: &Summary, width: usize) -> String {
     let Some(witness) = &s.witness else { return String::new() };
+    let medians = witness.times.iter().flat_map(|time| [time.load.value(LEVELS[0]), time.witness.value(LEVELS[0])]);
+    let ms = Milliseconds::new(medians.flatten());
     let row = |time: &WitnessTime| {
         let values = LEVELS.iter().zip(&time.differences).flat_map(|(&level, difference)| {
             [
-                optional(time.load.value(level)),
-                optional(time.witness.value(level)),
-                difference_text(difference.as_ref()),
+                ms.optional(time.load.value(level)),
+                ms.optional(time.witness.value(level)),
+                difference_text(difference.as_ref(), ms),
             ]
         });
         let verdict = match time.verdict {
@@ -27,7 +28,7 @@ pub fn text(s: &Summary, width: usize) -> String {
         };
         std::iter::once(time.name.to_string()).chain(values).chain([verdict.to_string()]).collect()
     };
-    let head = ["Seconds", "Load 50%", "Witness", "Difference", "Load 90%", "Witness", "Difference", "Verdict"];
+    let head = ["Time (ms)", "Load 50%", "Witness", "Difference", "Load 90%", "Witness", "Difference", "Verdict"];
     let mut aligns = vec![Align::Right; head.len()];
     (aligns[0], aligns[head.len() - 1]) = (Align::Left, Align::Left);
     let table = Table {
@@ -44,10 +45,10 @@ pub fn text(s: &Summary, width: usize) -> String {
     format!("\nThe witness compared with the load:\n{}{}", table.render(), wrap("", &words, width))
 }
 
-fn difference_text(difference: Option<&Difference>) -> String {
+fn difference_text(difference: Option<&Difference>, ms: Milliseconds) -> String {
     let Some(difference) = difference else { return "-".to_string() };
-    let side = |side: Option<f64>| side.map_or_else(|| "-".to_string(), signed_time);
-    format!("{} ({} .. {})", signed_time(difference.value), side(difference.low), side(difference.high))
+    let [low, high] = [difference.low, difference.high].map(|end| ms.optional(end));
+    format!("{} ({low} .. {high})", ms.text(difference.value))
 }
 
 /// The same as JSON; null without a witness.

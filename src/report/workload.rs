@@ -12,7 +12,7 @@ use crate::plan::DEFAULT_MAX_TOKENS;
 const WIDEST: usize = 60;
 
 /// Arguments that do not change the workload: draws, target, client, storage and output.
-const BESIDE_THE_WORKLOAD: [&str; 67] = [
+const BESIDE_THE_WORKLOAD: [&str; 68] = [
     // Runs with different draws from the same distributions are comparable.
     "seed",
     "data_seed",
@@ -79,6 +79,7 @@ const BESIDE_THE_WORKLOAD: [&str; 67] = [
     "sla_number_multiplier",
     "sla_precision",
     "shard",
+    "shard_address",
     "rendezvous",
     "rendezvous_timeout",
 ];

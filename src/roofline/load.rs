@@ -36,7 +36,7 @@ pub(super) fn run_load(plan: &Arc<Plan>, notes: &mut Vec<Finding>) -> Result<(Ve
     notes.append(&mut engine.notes);
     let blocks = received.try_iter().filter_map(|message| match message {
         CollectorMessage::Block(block) => Some(block),
-        CollectorMessage::Worker(_) | CollectorMessage::Server(_) => None,
+        _ => None,
     });
     Ok((blocks.collect(), reports))
 }

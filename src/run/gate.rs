@@ -4,10 +4,13 @@ use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crossbeam_channel::Sender;
+
 use super::{RunContext, RunError, plan_hash};
 use crate::plan::Plan;
+use crate::record::CollectorMessage;
 use crate::record::facts::{ClockOffset, ClockPair};
-use crate::rendezvous::Rendezvous;
+use crate::rendezvous::{ClockClient, Rendezvous};
 use crate::time::Tick;
 use crate::time::clock::{Clock, kernel_now};
 use crate::workload::Workload;
@@ -25,6 +28,7 @@ pub(super) struct Gate<'a> {
     plan_hash: String,
     start: Cell<Option<ClockPair>>,
     offset: Cell<Option<ClockOffset>>,
+    late_ns: Cell<u64>,
 }
 
 impl<'a> Gate<'a> {
@@ -38,6 +42,7 @@ impl<'a> Gate<'a> {
             plan_hash,
             start: Cell::new(None),
             offset: Cell::new(None),
+            late_ns: Cell::new(0),
         }
     }
 
@@ -67,6 +72,17 @@ impl<'a> Gate<'a> {
         Ok(ClockPair { tick_ns: tick_ns.max(0) as u64, unix_ns })
     }
 
+    /// Stores the start, and begins to compare the clock of this machine with that of shard 0.
+    pub(super) fn compare_clocks(&self, start: ClockPair, messages: &Sender<CollectorMessage>) -> Option<ClockClient> {
+        // The collector outlives the phases.
+        let _ = messages.send(CollectorMessage::ShardStart(start));
+        let messages = messages.clone();
+        let take = Box::new(move |exchange| drop(messages.send(CollectorMessage::Clock(exchange))));
+        let started = self.rendezvous?.borrow().exchange_clocks(Tick(start.tick_ns), take)?;
+        let failed = |error| self.context.log.warning(&format!("clocks are not compared during the run: {error}"));
+        started.map_err(failed).ok()
+    }
+
     /// Sleeps until shortly before the start, and returns it.
     pub(super) fn wait_for(&self, start: ClockPair) -> Result<Tick, RunError> {
         let tick = Tick(start.tick_ns);
@@ -81,12 +97,23 @@ impl<'a> Gate<'a> {
             std::thread::sleep(Duration::from_nanos(left_ns as u64).min(STEP));
         }
         self.start.set(Some(start));
+        let late_ns = kernel_now().ns_since(tick).max(0) as u64;
+        self.late_ns.set(late_ns);
+        if late_ns > 0 {
+            let late_s = late_ns as f64 / 1e9;
+            self.context.log.warning(&format!("this shard begins {late_s:.3} s after the start that all agreed on"));
+        }
         Ok(tick)
     }
 
     /// The start; `None` before it, and if this process is no shard.
     pub(super) fn start(&self) -> Option<ClockPair> {
         self.start.get()
+    }
+
+    /// How much later than that this shard began, nanoseconds.
+    pub(super) fn late_ns(&self) -> u64 {
+        self.late_ns.get()
     }
 
     /// How the clock of shard 0 differs from that of this machine.

@@ -18,16 +18,15 @@ use crate::record::facts::{ClockPair, ConversationFacts, RunEnd, RunFacts};
 use crate::record::share::Share;
 use crate::record::trace::Trace;
 use crate::record::{Block, CollectorMessage, Phase, WorkerReport};
-use crate::rendezvous::Rendezvous;
+use crate::rendezvous::{ClockClient, Rendezvous};
 use crate::report::language::Language;
 use crate::report::load_name::load_name;
 use crate::server::local::Local;
 use crate::server::metrics::{MetricsPage, Scraper, Sources};
 use crate::stats::summary::Summary;
-use crate::store::RunStart;
 use crate::store::collector::{Collector, CollectorSettings, Notice};
 use crate::store::live::{Live, Snapshot};
-use crate::store::writer::remove_with_logs;
+use crate::store::{RunStart, StoreError};
 use crate::time::Tick;
 use crate::time::clock::Clock;
 use crate::visualizer::{Feed, Series};
@@ -47,6 +46,7 @@ mod preflight;
 mod server_end;
 mod server_probe;
 mod token_backfill;
+mod working_database;
 
 use abort::AbortWatch;
 pub use error::RunError;
@@ -57,6 +57,7 @@ use plugin_parse::parse_with_program;
 use preflight::test_connection;
 use server_end::server_end;
 use token_backfill::{Backfill, count_missing};
+use working_database::WorkingDatabase;
 
 /// What a run needs from its caller: log, stop flag, local server, progress display, visualizer.
 pub struct RunContext<'a> {
@@ -157,14 +158,21 @@ pub fn run(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<FinishedRun, Ru
     let series = context.visualizer.as_ref().map(|feed| feed.series(plan));
     let watch = AbortWatch::new(plan, abort.clone());
     let gate = Gate::new(plan, &workload, context);
-    let collector = start_collector(
+    let target = database_path(plan);
+    if target.exists() {
+        return Err(StoreError::Exists(target).into());
+    }
+    let storage = WorkingDatabase::choose(target, &working_name(plan, &workload), &context.log);
+    let started = start_collector(
         (plan, watch.clone()),
+        storage.path(),
         (&workload, rig_json, &gate),
         context,
         series.clone(),
         collected,
         empties,
-    )?;
+    );
+    let collector = started.inspect_err(|_| storage.abandon())?;
     collector.live().keeps_recent.store(plan.report.live, Ordering::Relaxed);
     let mut notes: Vec<Finding> = Vec::new();
     let probe = server_probe::start(&engine.server, plan);
@@ -194,29 +202,36 @@ pub fn run(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<FinishedRun, Ru
         aborted,
         clock_error_ns,
         shard_start,
+        shard_late_ns: gate.late_ns(),
         clock_offset,
         ..RunEnd::default()
     };
     let stored = collector.finish(end, &notes);
-    if gate.has_failed() {
-        remove_files(plan);
-    }
     if let Some(series) = series {
         series.last_figures(&live.snapshot());
     }
-    outcome?;
+    if gate.has_failed() {
+        storage.discard();
+        remove_files(plan);
+        return Err(outcome.err().unwrap_or(RunError::Interrupted));
+    }
+    if let Err(error) = outcome {
+        storage.finish(&context.log);
+        return Err(error);
+    }
     if let Some(error) = stored.error {
         context.log.error(&format!("{error}; the database lacks {} requests", stored.rows_lost));
     }
-    let database = database_path(plan);
+    let database = storage.path();
     // On a full disk neither can be stored; the figures of the run are there all the same.
     let added =
         parse_responses(plan, &database, context).and_then(|()| count_tokens_after_run(plan, &database, context));
     if let Err(error) = added {
         context.log.error(&format!("{error}; token counts are those of the server"));
     }
-    let summary = report::from_database(&database)?;
-    Ok(FinishedRun { summary, database, interrupted })
+    let summary = report::from_database(&database);
+    let database = storage.finish(&context.log);
+    Ok(FinishedRun { summary: summary?, database, interrupted })
 }
 
 /// One line that says what a run will do.
@@ -262,7 +277,8 @@ fn parse_responses(plan: &Plan, database: &Path, context: &RunContext<'_>) -> Re
     let Dialect::Program(program) = plan.dialect else { return Ok(()) };
     let steps = Arc::new(StepProgress::default());
     let display = (context.show_steps)(steps.clone());
-    let parsed = with_killable_programs(&context.stop, || parse_with_program(database, program, plan.save, &steps))?;
+    let parse = || parse_with_program(database, program, &plan.workload, plan.save, &steps);
+    let parsed = with_killable_programs(&context.stop, parse)?;
     drop(display);
     if let Err(caution) = parsed {
         context.log.warning(&caution.en());
@@ -303,10 +319,15 @@ fn count_tokens_after_run(plan: &Plan, database: &Path, context: &RunContext<'_>
 
 /// Removes what a run has written before its start.
 fn remove_files(plan: &Plan) {
-    remove_with_logs(&database_path(plan));
     // What cannot be removed is not worth an error beside the one that ends the run.
     let _ = std::fs::remove_file(plan.report.folder.join(ARGUMENTS));
     let _ = std::fs::remove_dir(&plan.report.folder);
+}
+
+/// A name that differs between the runs of all shards and calls.
+fn working_name(plan: &Plan, workload: &Workload) -> String {
+    let share = plan.share();
+    format!("{}-{}-{}-{}", workload.id_prefix, plan.workload.randomness.run, share.index(), std::process::id())
 }
 
 /// The path of a plan's database.
@@ -327,6 +348,7 @@ pub(crate) fn check_limits(plan: &Plan) -> Result<(), RunError> {
 
 fn start_collector(
     (plan, watch): (&Plan, AbortWatch),
+    database: PathBuf,
     (workload, rig_json, gate): (&Arc<Workload>, String, &Gate<'_>),
     context: &RunContext<'_>,
     series: Option<Series>,
@@ -350,7 +372,7 @@ fn start_collector(
         findings: plan.notes.iter().chain(&workload.notes).cloned().chain(small_warmup(plan)).collect(),
     };
     let settings = CollectorSettings {
-        database: database_path(plan),
+        database,
         start,
         log_every: plan.report.log_every,
         notify: Box::new(move |notice| match notice {
@@ -436,12 +458,15 @@ fn run_with_observers(
     } else {
         gate.ready()?;
         let mut observers = (None, None);
+        let mut clocks = None;
         outcome = run_load(engine, (plan, request), workload, context, live, || {
             let start = gate.agree()?;
+            clocks = gate.compare_clocks(start, messages);
             // Not while other shards are still waited for.
             observers = observe();
             gate.wait_for(start)
         });
+        clocks.into_iter().for_each(ClockClient::finish);
         observers
     };
     let outcome = outcome.map(|LoadEnd { reports, sent }| {
@@ -587,7 +612,9 @@ fn clock_pair() -> ClockPair {
 
 /// Writes the JSON files of a run: each of them, even if another one cannot be written.
 pub(crate) fn write_results(plan: &Plan, summary: &Summary) -> Result<(), RunError> {
-    let written = write_file(plan, "benchmark_summary.json", &format!("{:#}\n", report::json::summary(summary)));
+    let mut figures = report::json::summary(summary);
+    figures[report::screen::DATABASE_PATH] = plan.report.folder.join(DATABASE).display().to_string().into();
+    let written = write_file(plan, "benchmark_summary.json", &format!("{figures:#}\n"));
     let percentiles =
         write_file(plan, "benchmark_percentile.json", &format!("{:#}\n", report::json::percentiles(summary)));
     let speed = match summary.speed.is_empty() {

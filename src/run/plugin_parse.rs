@@ -9,6 +9,7 @@ use crate::finding::Finding;
 use crate::plan::Save;
 use crate::record::TokenSource;
 use crate::store::answers::{self, AnswerUpdate, AnswerUpdates, Pages, RawAnswer};
+use crate::workload::Recipe;
 use crate::workload::api_program::call;
 use crate::workload::plugin_process::{self, Feed};
 use crate::workload::progress::StepProgress;
@@ -18,10 +19,11 @@ use crate::workload::progress::StepProgress;
 pub fn parse_with_program(
     database: &Path,
     program: ProgramApi,
+    recipe: &Recipe,
     save: Save,
     steps: &StepProgress,
 ) -> Result<Result<(), Finding>, RunError> {
-    let parsed = parse(database, program, steps);
+    let parsed = parse(database, program, recipe, steps);
     let failure = parsed.err().map(|reason| {
         let program = program.path().display().to_string();
         Finding::ProgramFailed { program, reason, responses_kept: save != Save::Metrics }
@@ -38,7 +40,7 @@ pub fn parse_with_program(
     }
 }
 
-fn parse(database: &Path, program: ProgramApi, steps: &StepProgress) -> Result<(), String> {
+fn parse(database: &Path, program: ProgramApi, recipe: &Recipe, steps: &StepProgress) -> Result<(), String> {
     let to_text = |error: crate::store::StoreError| error.to_string();
     let mut pages = Pages::<RawAnswer>::open(database).map_err(to_text)?;
     let ids = pages.ids().map_err(to_text)?;
@@ -58,7 +60,7 @@ fn parse(database: &Path, program: ProgramApi, steps: &StepProgress) -> Result<(
             return Ok(());
         }
     };
-    plugin_process::run(&call(program, "parse"), Some(feed), |line, _| {
+    plugin_process::run(&call(program, "parse", recipe), Some(feed), |line, _| {
         let id = ids.get(parsed_lines).ok_or("is one line too many: print exactly one line for each line read")?;
         let Parsed { input_tokens, output_tokens, text, reasoning } = Parsed::scan(line)?;
         let update = AnswerUpdate { id: *id, input_tokens, output_tokens, text, reasoning };

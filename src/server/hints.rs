@@ -25,7 +25,7 @@ pub(crate) fn about_status<'a>(
     let is_key = |name: &str| KEY_HEADERS.iter().any(|header| name.eq_ignore_ascii_case(header));
     match status {
         401 | 403 if header_names.any(is_key) => Some("the server refused the given key: check --api-key".to_string()),
-        401 | 403 => Some("the server wants a key: give --api-key KEY".to_string()),
+        401 | 403 => Some("the server requires a key: give --api-key KEY".to_string()),
         404 | 405 => {
             let path = target.path.split('?').next().unwrap_or_default();
             nearest_endpoint(path).map(|endpoint| format!("check the path of --url: did you mean {endpoint}?"))
@@ -33,7 +33,7 @@ pub(crate) fn about_status<'a>(
         407 => target.proxy.as_ref().map(|proxy| {
             let wrong = match proxy.credentials {
                 Some(_) => "the proxy refused the given user and password",
-                None => "the proxy wants a user and password",
+                None => "the proxy requires a user and password",
             };
             format!("{wrong}; give them in --proxy, as USER:PASSWORD@HOST:PORT")
         }),

@@ -184,7 +184,8 @@ impl Scraper {
     /// # Errors
     /// The system refuses a thread.
     pub fn start(sources: Sources, sink: SampleSink) -> io::Result<Scraper> {
-        let (clock, gpus) = (Clock::new(), Gpus::detect());
+        let clock = Clock::new();
+        let gpus = if sources.processes.is_some() { Gpus::detect() } else { Gpus::default() };
         let mut watcher = Watcher {
             sources,
             gpus,

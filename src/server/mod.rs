@@ -10,6 +10,7 @@ pub mod local;
 pub mod metric_catalog;
 pub mod metrics;
 pub mod models;
+mod nvidia_smi;
 pub mod process;
 pub(crate) mod ready;
 pub mod resource_usage;

@@ -102,7 +102,7 @@ pub(crate) fn register(leader: u32, mark: &str) {
 pub(crate) fn kill_all() {
     let servers = std::mem::take(&mut *SERVERS.lock().unwrap_or_else(PoisonError::into_inner));
     for (leader, mark) in servers {
-        send(leader, &family(leader, &marked(&mark)), Signal::KILL);
+        signal(leader, &family(leader, &marked(&mark)), Signal::KILL);
     }
 }
 
@@ -110,7 +110,7 @@ pub(crate) fn kill_all() {
 pub fn stop(child: &mut Child, mark: &str, remembered: &[Process]) {
     let leader = child.id();
     let mut members = family(leader, &[remembered, &marked(mark)].concat());
-    send(leader, &members, Signal::TERM);
+    signal(leader, &members, Signal::TERM);
     let began = Instant::now();
     while began.elapsed() < STOP_TIMEOUT {
         // Before the scan, because an ended child stays in the table until it has been waited for.
@@ -121,21 +121,21 @@ pub fn stop(child: &mut Child, mark: &str, remembered: &[Process]) {
         }
         std::thread::sleep(POLL_PERIOD);
     }
-    send(leader, &family(leader, &[members, marked(mark)].concat()), Signal::KILL);
+    signal(leader, &family(leader, &[members, marked(mark)].concat()), Signal::KILL);
     // An error means that the child has already been waited for.
     let _ = child.wait();
     SERVERS.lock().unwrap_or_else(PoisonError::into_inner).retain(|(other, _)| *other != leader);
 }
 
 /// Signals the process group and the members that have left it. Errors are ignored: the process has already ended.
-fn send(leader: u32, members: &[Process], signal: Signal) {
+pub(crate) fn signal(leader: u32, members: &[Process], sent: Signal) {
     let pid = |pid: u32| Pid::from_raw(pid as i32);
     if let Some(group) = pid(leader).filter(|_| members.iter().any(|member| member.group == leader)) {
-        let _ = kill_process_group(group, signal);
+        let _ = kill_process_group(group, sent);
     }
     for member in members.iter().filter(|member| member.group != leader && !member.zombie) {
         if let Some(pid) = pid(member.pid) {
-            let _ = kill_process(pid, signal);
+            let _ = kill_process(pid, sent);
         }
     }
 }

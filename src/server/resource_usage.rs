@@ -1,8 +1,11 @@
 //! Resource usage of a local server: CPU time, memory, and GPU memory of this machine.
 
+use std::ffi::OsStr;
+
 use nvml_wrapper::Nvml;
 
 use super::exposition::write_labels;
+use super::nvidia_smi::NvidiaSmi;
 use super::process::Process;
 use crate::record::ServerSample;
 use crate::time::Tick;
@@ -14,18 +17,36 @@ pub(crate) const RSS_BYTES: &str = "ringmark:server_rss_bytes";
 /// Memory in use of one GPU by all processes, bytes.
 pub const GPU_BYTES: &str = "ringmark:gpu_memory_used_bytes";
 
-/// The GPUs of this machine; none if no driver is installed.
-pub struct Gpus(Option<Nvml>);
+/// The GPUs of this machine; none by default.
+#[derive(Default)]
+pub struct Gpus(Source);
+
+/// How the memory of GPUs is read.
+#[derive(Default)]
+enum Source {
+    /// No driver is installed.
+    #[default]
+    None,
+    /// The driver's library.
+    Library(Nvml),
+    /// The driver's program, where its library cannot be loaded.
+    Program(NvidiaSmi),
+}
 
 impl Gpus {
-    /// Loads the driver's library, if it is installed.
+    /// Loads the driver's library, or starts its program, if they are installed.
     pub(crate) fn detect() -> Gpus {
-        Gpus(Nvml::init().ok())
+        let program = || NvidiaSmi::start(OsStr::new("nvidia-smi")).map_or(Source::None, Source::Program);
+        Gpus(Nvml::init().map_or_else(|_| program(), Source::Library))
     }
 
     /// Index and memory in use, bytes, of every GPU that reports it.
     fn used_bytes(&self) -> Vec<(u32, u64)> {
-        let Some(nvml) = &self.0 else { return Vec::new() };
+        let nvml = match &self.0 {
+            Source::None => return Vec::new(),
+            Source::Program(smi) => return smi.used_bytes(),
+            Source::Library(nvml) => nvml,
+        };
         let count = nvml.device_count().unwrap_or(0);
         let used = |index| Some((index, nvml.device_by_index(index).ok()?.memory_info().ok()?.used));
         (0..count).filter_map(used).collect()
@@ -106,7 +127,7 @@ mod tests {
     #[test]
     fn own_process_uses_memory() {
         let me = super::super::process::family(std::process::id(), &[]);
-        let seen = samples(Tick(7), &me, &Gpus(None));
+        let seen = samples(Tick(7), &me, &Gpus::default());
         assert!(seen.iter().any(|sample| sample.name == RSS_BYTES && sample.value > 1e5), "{seen:?}");
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use super::dataset_args::{self, DatasetArgs};
 use super::names::{self, is_program};
 use super::url::Endpoint;
 use super::values::{self, json_text_or_null, seconds_ns};
@@ -14,6 +15,7 @@ use crate::finding::Finding;
 use crate::options::DataSource;
 use crate::plan::PlanError;
 use crate::workload::files::Shape;
+use crate::workload::fit::Fit;
 use crate::workload::multi_turn::{MAX_TURNS, MultiTurn, TurnData};
 use crate::workload::random_text::RandomLengths;
 use crate::workload::random_texts::Texts;
@@ -103,14 +105,22 @@ pub struct DataSpec {
     /// random_embedding, random_rerank, random_vl (with pictures). evalscope's speed tests: speed_benchmark,
     /// speed_benchmark_long. Conversations: random_multi_turn, share_gpt_multi_turn, custom_multi_turn (each line is a list
     /// of messages or texts). trace: a file of recorded requests with times, lengths and shared prefixes (open loop). Or a
-    /// program that prints one JSON value per line, such as ./my_prompts.py [default: builtin]
+    /// program that prints one JSON value per line, such as ./my_prompts.py, or a Python file with a class that is registered
+    /// for evalscope (FILE.py:NAME selects one of several) [default: builtin]
     #[arg(long, value_name = "NAME", help_heading = HEADING)]
     pub dataset: Option<String>,
     /// File of the dataset. line_by_line: each line is a text, a JSON list of messages, or a JSON object (a whole request
-    /// body). Others: JSON Lines or one JSON array. Without it, openqa, longalpaca, sharegpt and share_gpt_*_multi_turn are
+    /// body). Others: JSON Lines or one JSON array. A program gets it as RINGMARK_DATASET_PATH. Without it, openqa, longalpaca, sharegpt and share_gpt_*_multi_turn are
     /// downloaded once
     #[arg(long, value_name = "FILE", help_heading = HEADING)]
     pub dataset_path: Option<PathBuf>,
+    /// Arguments of the dataset. line_by_line, openqa, longalpaca: target_input_len cuts texts to at most so many tokens;
+    /// with "input_len_mode": "drop", shorter ones are skipped. speed_benchmark: lengths, a list of prompt lengths.
+    /// random_embedding: batch_size. random_rerank: num_documents, document_length_ratio. A program gets all of them as
+    /// RINGMARK_DATASET_ARGS
+    #[arg(long, value_name = "JSON", help_heading = HEADING)]
+    #[serde(serialize_with = "json_text_or_null")]
+    pub dataset_args: Option<String>,
     /// Hub for missing datasets and tokenizers: modelscope, huggingface, or local (no downloads). The caches of the hubs' own
     /// tools are used and filled; there is no fallback to the other hub. Environment: MODELSCOPE_ENDPOINT,
     /// MODELSCOPE_CACHE, MODELSCOPE_API_TOKEN, HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_HUB_OFFLINE
@@ -228,6 +238,7 @@ impl DataSpec {
             return Err(PlanError::Unknown { flag: "--dataset", kind: "dataset", given, suggested, known: &DATASETS });
         }
         self.check_belonging()?;
+        let own = self.dataset_args()?;
         if let Some(conversations) = self.conversations(n_choices)? {
             return Ok(conversations);
         }
@@ -262,8 +273,15 @@ impl DataSpec {
         if let Some(source) = self.file_source(name)? {
             return Ok(source);
         }
-        if self.dataset_path.is_some() {
+        if self.dataset_path.is_some() && !is_program(name) {
             return Err(PlanError::conflict(format!("--dataset {name} reads no file: leave --dataset-path out")));
+        }
+        if !is_program(name) {
+            // evalscope's older place of these arguments.
+            let of_texts = ["batch_size", "num_documents", "document_length_ratio"];
+            extra.extend(
+                own.iter().filter(|(name, _)| of_texts.contains(&name.as_str())).map(|(n, v)| (n.clone(), v.clone())),
+            );
         }
         let texts = |texts: Result<Texts, String>| texts.map_err(|what| PlanError::value("--extra-args", what));
         Ok(match name {
@@ -271,8 +289,7 @@ impl DataSpec {
             "random_embedding" => Source::RandomTexts(self.random_lengths(name)?, texts(Texts::embedding(extra))?),
             "random_rerank" => Source::RandomTexts(self.random_lengths(name)?, texts(Texts::rerank(extra))?),
             "random_vl" => Source::RandomVl(self.random_lengths(name)?, self.pictures()?),
-            "speed_benchmark" => Source::Speed { long: false },
-            "speed_benchmark_long" => Source::Speed { long: true },
+            "speed_benchmark" | "speed_benchmark_long" => Source::Speed { lengths: self.speed_lengths(name, &own)? },
             "builtin" => Source::Builtin,
             program => Source::Program(PathBuf::from(program)),
         })
@@ -386,6 +403,7 @@ impl DataSpec {
             (self.max_prompt_length.is_some(), "--max-prompt-length"),
             (self.sharegpt_output_len, "--sharegpt-output-len"),
             (self.salt.is_some(), "--salt"),
+            (self.dataset_args.is_some(), "--dataset-args"),
         ];
         let all = lengths.into_iter().chain(self.flags_of_images());
         all.filter(|(given, _)| *given).map(|(_, flag)| flag.to_string()).collect()
@@ -546,10 +564,37 @@ impl DataSpec {
     /// The default number of requests of a run without recorded times.
     pub(super) fn default_number(&self) -> u64 {
         match self.dataset.as_deref().filter(|_| self.prompt.is_none()) {
-            Some("speed_benchmark") => speed_benchmark::size(false),
-            Some("speed_benchmark_long") => speed_benchmark::size(true),
+            Some(name @ ("speed_benchmark" | "speed_benchmark_long")) => {
+                // Errors are reported where the source is made.
+                let own = self.dataset_args().unwrap_or_default();
+                speed_benchmark::size(self.speed_lengths(name, &own).unwrap_or_default().len())
+            }
             _ => DEFAULT_NUMBER,
         }
+    }
+
+    /// The parsed `--dataset-args`; none beside `--prompt`.
+    fn dataset_args(&self) -> Result<DatasetArgs, PlanError> {
+        let text = self.dataset_args.as_deref().filter(|_| self.prompt.is_none());
+        dataset_args::parse(text, self.dataset.as_deref())
+    }
+
+    /// The lengths of the speed benchmark: those of `--dataset-args`, else evalscope's.
+    fn speed_lengths(&self, name: &str, own: &DatasetArgs) -> Result<Vec<usize>, PlanError> {
+        let usual = match name {
+            "speed_benchmark_long" => &speed_benchmark::LONG_LENGTHS[..],
+            _ => &speed_benchmark::LENGTHS[..],
+        };
+        Ok(dataset_args::lengths(own)?.unwrap_or_else(|| usual.to_vec()))
+    }
+
+    /// The length that the texts of a file are cut to.
+    pub(super) fn fit(&self) -> Result<Option<Fit>, PlanError> {
+        if self.dataset.as_deref().is_some_and(is_program) {
+            return Ok(None);
+        }
+        let has_limits = self.min_prompt_length > 0 || self.max_prompt_length.is_some();
+        dataset_args::fit(&self.dataset_args()?, self.tokenizer_path.is_some(), has_limits)
     }
 
     /// Whether the dataset is a trace, whose arrival times are the schedule.

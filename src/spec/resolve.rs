@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde_json::{Map, Value as Json, json};
+
 use super::client::check_witness;
 use super::data::check_dialect;
 use super::output::{load_folder_name, repeat_suffix, results_folder};
@@ -20,9 +22,9 @@ use crate::plan::shard::ShardPlan;
 use crate::plan::{Arrival, Load, LocalPlan, Place, Plan, PlanError, Reporting, Schedule, Target, Transport};
 use crate::record::share::Share;
 use crate::secrets::{Secrets, mask, masked_url};
-use crate::workload::Recipe;
 use crate::workload::rng::{DEFAULT_DATA_SEED, Randomness};
 use crate::workload::trace::Trace;
+use crate::workload::{Recipe, Source};
 
 /// Facts about this machine and the time of the call that planning needs. The caller collects them, so that planning has no
 /// side effects.
@@ -124,6 +126,9 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
     let data = facts.hub.apply_to(&spec.data);
     let mut workload = recipe(spec, &data, dialect, template, trace, &model, &mut notes)?;
     workload.id_prefix = format!("rm-{:08x}", facts.nonce);
+    if matches!(workload.source, Source::Program(_)) || matches!(dialect, Dialect::Program(_)) {
+        workload.plugin_arguments = Arc::new(plugin_arguments(spec, &data, &target.path, &model));
+    }
     workload.randomness.salt = data.salt.unwrap_or(u64::from(facts.nonce));
     if let Some(shard) = &shard {
         let unable = NotForShards {
@@ -198,6 +203,11 @@ impl CallPlan<'_> {
             check_witness(&self.workload.source, self.target.proxy.is_some())?;
         }
         let mut workload = self.workload.clone();
+        if !workload.plugin_arguments.is_empty() {
+            let of_run = [("number", number), ("parallel", load.parallel().map(u64::from))];
+            let values = of_run.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?.into())));
+            Arc::make_mut(&mut workload.plugin_arguments).extend(values);
+        }
         workload.needed = number.map(|number| number.saturating_add(warmup_requests));
         workload.warmup = warmup_requests;
         workload.witness = witness.map_or(0, |witness| witness.prompts(workload.needed, load.parallel()));
@@ -369,6 +379,7 @@ fn recipe(
     Ok(Recipe {
         source,
         lengths: data.lengths()?,
+        fit: data.fit()?,
         tokens: data.tokens()?,
         offset: data.dataset_offset,
         // A prompt is no data set: every request sends it.
@@ -384,5 +395,29 @@ fn recipe(
             ..Randomness::default()
         },
         id_prefix: String::new(),
+        plugin_arguments: Arc::default(),
     })
+}
+
+/// The arguments that classes get: all flags, of which those with one value have no list. `data` are the data flags with the
+/// local paths of hub files, `path` is that of the endpoint.
+fn plugin_arguments(spec: &Spec, data: &DataSpec, path: &str, model: &str) -> Map<String, Json> {
+    let spec = spec.clone().with(|spec| {
+        spec.data = data.clone();
+        spec.target.model = Some(model.to_string());
+        // Of no use to them.
+        spec.output.wandb_api_key = None;
+        spec.output.swanlab_api_key = None;
+    });
+    let Ok(Json::Object(mut arguments)) = serde_json::to_value(&spec) else { return Map::new() };
+    for name in ["number", "parallel", "rate", "max_tokens"] {
+        if let Some(Json::Array(items)) = arguments.get(name)
+            && let [item] = &items[..]
+        {
+            arguments.insert(name.to_string(), item.clone());
+        }
+    }
+    let is_chat = path.split('?').next().is_some_and(|path| path.ends_with("chat/completions"));
+    arguments.insert("apply_chat_template".to_string(), json!(data.chat_template.choice().unwrap_or(is_chat)));
+    arguments
 }

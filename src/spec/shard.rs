@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,13 +10,14 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::values;
-use crate::plan::shard::{RendezvousPlan, ShardPlan};
+use crate::plan::shard::{RendezvousPlan, ShardAddress, ShardPlan};
 use crate::plan::{Load, PlanError};
 use crate::record::share::{MAX_SHARDS, Share};
 
 const HEADING: &str = "Several machines";
 const SHARD: &str = "--shard";
 const RENDEZVOUS: &str = "--rendezvous";
+const ADDRESS: &str = "--shard-address";
 /// Default of `--rendezvous-timeout`, seconds.
 const DEFAULT_TIMEOUT_S: f64 = 300.0;
 /// The environment variable with the token that the shards of a job share.
@@ -35,6 +37,11 @@ pub struct ShardSpec {
     /// set]
     #[arg(long, value_name = "HOW", help_heading = HEADING)]
     pub rendezvous: Option<String>,
+    /// Address of this shard on the network between the shards. Shard 0 listens there instead of at the address of tcp:, and
+    /// there the others compare their clocks with it, which dir: and pmi do only with this flag. The others send from
+    /// theirs
+    #[arg(long, value_name = "HOST[:PORT]", help_heading = HEADING)]
+    pub shard_address: Option<String>,
     /// Wait this long for the other shards at each meeting, seconds [default: 300]
     #[arg(long = "rendezvous-timeout", value_name = "S", value_parser = values::seconds, help_heading = HEADING)]
     #[serde(rename = "rendezvous_timeout")]
@@ -157,6 +164,7 @@ impl ShardSpec {
         let Some(text) = &self.shard else {
             let flags = [
                 (self.rendezvous.is_some(), RENDEZVOUS),
+                (self.shard_address.is_some(), ADDRESS),
                 (self.rendezvous_timeout_s.is_some(), "--rendezvous-timeout"),
             ];
             return match flags.into_iter().find(|(given, _)| *given) {
@@ -181,11 +189,17 @@ impl ShardSpec {
             }
         };
         check_rendezvous(&rendezvous, share, variables)?;
+        let address = self.shard_address.as_deref().map(scan_address).transpose()?;
+        if address.is_some() && matches!(rendezvous, RendezvousPlan::At { .. }) {
+            return Err(PlanError::conflict(
+                "--shard-address cannot be used with --rendezvous at:, with which shards exchange nothing",
+            ));
+        }
         let timeout_s = self.rendezvous_timeout_s.unwrap_or(DEFAULT_TIMEOUT_S);
         if timeout_s <= 0.0 {
             return Err(PlanError::value("--rendezvous-timeout", "must be above 0"));
         }
-        Ok(Some(ShardPlan { share, rendezvous, timeout: Duration::from_secs_f64(timeout_s) }))
+        Ok(Some(ShardPlan { share, rendezvous, address, timeout: Duration::from_secs_f64(timeout_s) }))
     }
 }
 
@@ -231,6 +245,21 @@ fn scan_rendezvous(text: &str) -> Result<RendezvousPlan, PlanError> {
         }
         _ => Err(wrong("is none of pmi, dir:PATH, tcp:HOST:PORT and at:TIME")),
     }
+}
+
+/// `HOST`, `HOST:PORT`, `[HOST]:PORT`, or an IPv6 address alone.
+fn scan_address(text: &str) -> Result<ShardAddress, PlanError> {
+    let wrong = || PlanError::value(ADDRESS, format!("'{text}' is no HOST or HOST:PORT, such as 10.0.0.7:7070"));
+    if text.parse::<Ipv6Addr>().is_ok() {
+        return Ok(ShardAddress { host: text.to_string(), port: None });
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) => (host, Some(port.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(wrong)?)),
+        None => (text, None),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let is_address = !host.is_empty() && (!host.contains(':') || host.parse::<Ipv6Addr>().is_ok());
+    if is_address { Ok(ShardAddress { host: host.to_string(), port }) } else { Err(wrong()) }
 }
 
 /// What the rendezvous needs from the environment.
@@ -393,7 +422,7 @@ mod tests {
         given: &[(&str, &str)],
     ) -> Result<Option<ShardPlan>, String> {
         let text = |value: Option<&str>| value.map(str::to_string);
-        let spec = ShardSpec { shard: text(shard), rendezvous: text(rendezvous), rendezvous_timeout_s: None };
+        let spec = ShardSpec { shard: text(shard), rendezvous: text(rendezvous), ..ShardSpec::default() };
         spec.resolve(&variables(given)).map_err(|error| error.to_string())
     }
 
@@ -428,6 +457,31 @@ mod tests {
             let error = resolve(shard, rendezvous, given).unwrap_err();
             assert!(error.contains(word) && error.lines().count() == 1, "{shard:?} {rendezvous:?}: {error}");
         }
+    }
+
+    #[test]
+    fn addresses_of_shards_are_parsed() {
+        let parse =
+            |text| scan_address(text).map(|address| (address.host, address.port)).map_err(|error| error.to_string());
+        let host = |host: &str, port| Ok((host.to_string(), port));
+        assert_eq!(parse("10.0.0.7"), host("10.0.0.7", None));
+        assert_eq!(parse("node-1:70"), host("node-1", Some(70)));
+        assert_eq!((parse("fe80::1"), parse("[::1]:9")), (host("fe80::1", None), host("::1", Some(9))));
+        for wrong in ["", ":7", "a:0", "a:x", "a:b:7", "a:70000"] {
+            let error = parse(wrong).unwrap_err();
+            assert!(error.starts_with("--shard-address") && error.contains("HOST:PORT"), "{error}");
+        }
+        let at = |address: &str| {
+            let text = |text: &str| Some(text.to_string());
+            let spec = ShardSpec {
+                shard: text("0/2"),
+                rendezvous: text("at:2200-01-01T00:00:00Z"),
+                shard_address: text(address),
+                ..ShardSpec::default()
+            };
+            spec.resolve(&variables(&[])).unwrap_err().to_string()
+        };
+        assert!(at("h").contains("at:"), "{}", at("h"));
     }
 
     #[test]

@@ -43,8 +43,8 @@ pub struct TargetSpec {
     #[arg(long, value_name = "URL", help_heading = HEADING)]
     pub url: Option<String>,
     /// API of the server: openai (chat or completions, from the path of the URL), openai_responses, openai_embedding,
-    /// openai_rerank, dashscope, anthropic; or a .toml file or a program (./my_api.py) that defines another API (see
-    /// tools/examples/api); or a local server that is started for the call: local (transformers serve), local_vllm,
+    /// openai_rerank, dashscope, anthropic; or a .toml file, a program (./my_api.py) or a Python file with a class that is
+    /// registered for evalscope, which define another API (see tools/examples/api); or a local server that is started for the call: local (transformers serve), local_vllm,
     /// local_llamacpp, local_sglang, local_lmdeploy
     #[arg(long, value_name = "API", default_value = "openai", help_heading = HEADING)]
     pub api: String,

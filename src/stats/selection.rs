@@ -6,6 +6,9 @@
 
 use std::collections::BTreeMap;
 
+/// A region has up to `2^COUNTER_BITS` counters for each of its values.
+const COUNTER_BITS: u32 = 8;
+
 /// What the selection sorts by: first by `first`, then by `second`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
@@ -82,6 +85,36 @@ struct Region {
     counts: Vec<u64>,
     /// The wanted positions in it.
     positions: Vec<u64>,
+}
+
+/// A range of keys that holds wanted positions.
+struct Range {
+    low: u128,
+    /// The last key.
+    high: u128,
+    /// Values below `low`.
+    before: u64,
+    /// Values in it.
+    count: u64,
+    /// The wanted positions in it.
+    positions: Vec<u64>,
+}
+
+/// The counters with wanted positions, which are sorted: place, values below, values, and the positions. `before`: values
+/// below all counters.
+fn wanted_counters(counts: &[u64], mut before: u64, positions: &[u64]) -> Vec<(usize, u64, u64, Vec<u64>)> {
+    let mut rest = positions;
+    let mut wanted = Vec::new();
+    for (place, &count) in counts.iter().enumerate() {
+        let Some(&next) = rest.first() else { break };
+        if next < before + count {
+            let (inside, after) = rest.split_at(rest.partition_point(|&position| position < before + count));
+            wanted.push((place, before, count, inside.to_vec()));
+            rest = after;
+        }
+        before += count;
+    }
+    wanted
 }
 
 /// Where a wanted position is.
@@ -189,75 +222,62 @@ impl Selection {
             positions.into_iter().filter(|position| !self.found.contains_key(position)).collect();
         positions.sort_unstable();
         positions.dedup();
-        let (mut before, mut next) = (0, positions.iter().copied().peekable());
-        let mut regions = Vec::new();
-        for (bucket, &count) in self.coarse.iter().enumerate() {
-            let inside: Vec<u64> = std::iter::from_fn(|| next.next_if(|&position| position < before + count)).collect();
-            if !inside.is_empty() {
-                let (first, last) = self.scale.range(bucket);
-                let low = Key { first, second: 0 }.joined();
-                let high = Key { first: last, second: u64::MAX }.joined();
-                regions.push((low, high, before, inside));
-            }
-            before += count;
-            if next.peek().is_none() {
-                break;
-            }
-        }
-        self.divide(regions);
+        let range = |(bucket, before, count, positions)| {
+            let (first, last) = self.scale.range(bucket);
+            let low = Key { first, second: 0 }.joined();
+            let high = Key { first: last, second: u64::MAX }.joined();
+            Range { low, high, before, count, positions }
+        };
+        let ranges = wanted_counters(&self.coarse, 0, &positions).into_iter().map(range).collect();
+        self.divide(ranges);
     }
 
     /// Evaluates the pass that has ended.
     pub fn end_pass(&mut self) {
         let mut rest = Vec::new();
         for region in std::mem::take(&mut self.regions) {
-            let mut before = region.before;
-            let mut next = region.positions.iter().copied().peekable();
-            for (place, &count) in region.counts.iter().enumerate() {
-                let inside: Vec<u64> =
-                    std::iter::from_fn(|| next.next_if(|&position| position < before + count)).collect();
-                if !inside.is_empty() {
-                    let low = region.low + ((place as u128) << region.shift);
-                    let high = low.saturating_add((1u128 << region.shift) - 1).min(region.high);
-                    rest.push((low, high, before, inside));
-                }
-                before += count;
-            }
+            let range = |(place, before, count, positions)| {
+                let low = region.low + ((place as u128) << region.shift);
+                let high = low.saturating_add((1u128 << region.shift) - 1).min(region.high);
+                Range { low, high, before, count, positions }
+            };
+            rest.extend(wanted_counters(&region.counts, region.before, &region.positions).into_iter().map(range));
         }
         self.divide(rest);
     }
 
-    /// Sets the regions of the next pass: those of (first key, last key, values below, wanted positions) of which the
-    /// positions are not found yet.
-    fn divide(&mut self, regions: Vec<(u128, u128, u64, Vec<u64>)>) {
+    /// Sets the regions of the next pass: those whose positions are not found yet.
+    fn divide(&mut self, ranges: Vec<Range>) {
         let mut open = Vec::new();
-        for (low, high, before, mut positions) in regions {
+        for mut range in ranges {
+            let Range { low, high, before, .. } = range;
             let is_one_key = if self.cuts { low == high } else { low >> 64 == high >> 64 };
-            positions.retain(|&position| {
+            range.positions.retain(|&position| {
                 let is_found = is_one_key || (self.cuts && position == before);
                 if is_found {
                     self.found.insert(position, Found { key: Key::split(low), inside: position - before });
                 }
                 !is_found
             });
-            if !positions.is_empty() {
-                open.push((low, high, before, positions));
+            if !range.positions.is_empty() {
+                open.push(range);
             }
         }
-        let bits = (self.counters / open.len().max(1)).max(2).ilog2();
+        let most_bits = (self.counters / open.len().max(1)).max(2).ilog2();
         self.is_divided = if open.is_empty() { Vec::new() } else { vec![false; self.scale.buckets()] };
-        self.lows = open.iter().map(|region| region.0).collect();
-        let region = |(low, high, before, positions): (u128, u128, u64, Vec<u64>)| {
+        self.lows = open.iter().map(|range| range.low).collect();
+        for low in &self.lows {
+            self.is_divided[self.scale.bucket(Key::split(*low).first)] = true;
+        }
+        let region = |Range { low, high, before, count, positions }: Range| {
             let width_bits = u128::BITS - (high - low).leading_zeros();
+            // Few values need few counters.
+            let bits = most_bits.min(count.max(1).ilog2() + COUNTER_BITS);
             // Without a `second`, the lower half of a key is always 0.
             let shift = width_bits.saturating_sub(bits).max(if self.cuts { 0 } else { 64 });
             let counts = vec![0; ((high - low) >> shift) as usize + 1];
             Region { low, high, before, shift, counts, positions }
         };
-        for (low, ..) in &open {
-            let bucket = self.scale.bucket(Key::split(*low).first);
-            self.is_divided[bucket] = true;
-        }
         self.regions = open.into_iter().map(region).collect();
     }
 

@@ -170,6 +170,8 @@ impl CollectorState {
             }
             CollectorMessage::Worker(report) => self.write(0, |writer| writer.add_worker(&report)),
             CollectorMessage::Server(samples) => self.write(0, |writer| writer.add_server_samples(&samples)),
+            CollectorMessage::ShardStart(start) => self.write(0, |writer| writer.put_shard_start(start)),
+            CollectorMessage::Clock(exchange) => self.write(0, |writer| writer.add_clock_exchange(&exchange)),
         }
     }
 

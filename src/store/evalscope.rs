@@ -2,14 +2,14 @@
 //! base64; the responses are the events as the server sent them, so the run must have stored them (`--save full`).
 //! Version 1.14 has other columns and the request as JSON.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, Row, params};
 use serde_json::{Value, json};
 
 use super::error::StoreError;
 use super::pickle::{base64, dumps};
-use super::reader::Reader;
+use super::reader::{Reader, TimeRange};
 use crate::protocol::sse::{Event, Framer};
 use crate::record::arrivals;
 use crate::time::Tick;
@@ -19,52 +19,58 @@ const TABLE: &str = "CREATE TABLE result (request TEXT, start_time REAL, chunk_t
     chunk_time REAL, prompt_tokens INTEGER, completion_tokens INTEGER, max_gpu_memory_cost REAL,
     time_per_output_token REAL, inter_token_latencies TEXT)";
 
+/// A database with requests of a run.
+#[derive(Clone, Debug)]
+pub struct Part {
+    pub path: PathBuf,
+    /// Added to its times, it gives Unix time, nanoseconds.
+    pub unix_offset_ns: i64,
+    /// Requests that count; all if `None`.
+    pub range: Option<TimeRange>,
+}
+
 /// The table of evalscope 1.14.
 const PLAIN_TABLE: &str = "CREATE TABLE result (request TEXT, start_time REAL, inter_token_latencies TEXT,
     success INTEGER, response_messages TEXT, completed_time REAL, latency REAL, first_chunk_latency REAL,
     prompt_tokens INTEGER, completion_tokens INTEGER, max_gpu_memory_cost REAL, time_per_output_token REAL,
     request_id TEXT, is_stream INTEGER)";
 
-const SOURCE: &str = "SELECT b.json, r.raw, r.arrivals, r.due_ns, r.end_ns, r.success, r.streamed, r.events,
-    r.input_tokens, r.output_tokens, r.first_token_ns, r.last_token_ns, o.value,
+const SOURCE: &str =
+    "SELECT b.json, r.raw, r.arrivals, r.due_ns, r.end_ns, r.success AND r.end_ns <= ?3, r.streamed, r.events,
+    r.input_tokens, r.output_tokens, r.first_token_ns, r.last_token_ns, ?1,
     (SELECT value / 1073741824.0 FROM run WHERE key = 'gpu_memory_peak_bytes'), r.id
-    FROM request r JOIN run o ON o.key = 'wall_offset_ns' LEFT JOIN body b ON b.id = r.body_id
-    WHERE r.phase = 'measured' ORDER BY r.id";
+    FROM request r LEFT JOIN body b ON b.id = r.body_id
+    WHERE r.phase = 'measured' AND r.due_ns BETWEEN ?2 AND ?3 ORDER BY r.id";
 
-/// Writes the measured requests of `source` to the new database `target`, replacing an existing file.
+/// Writes the measured requests of these databases to the new database `target`, replacing an existing file.
 ///
 /// # Errors
 /// Also if the run has no raw events (`--save full`).
-pub fn export(source: &Path, target: &Path) -> Result<(), StoreError> {
-    let reader = Reader::open(source)?;
-    let count = |what: &str| -> Result<i64, StoreError> {
-        let sql = format!("SELECT count(*) FROM request WHERE phase = 'measured' AND {what}");
-        reader.connection().query_row(&sql, [], |row| row.get(0)).map_err(|e| StoreError::read(source, e))
-    };
-    if count("raw IS NOT NULL")? == 0 && count("success")? > 0 {
-        return Err(StoreError::read(source, "it does not contain the server's events: measure with --save full"));
+pub fn export(parts: &[Part], target: &Path) -> Result<(), StoreError> {
+    for Part { path, .. } in parts {
+        let reader = Reader::open(path)?;
+        let count = |what: &str| -> Result<i64, StoreError> {
+            let sql = format!("SELECT count(*) FROM request WHERE phase = 'measured' AND {what}");
+            reader.connection().query_row(&sql, [], |row| row.get(0)).map_err(|e| StoreError::read(path, e))
+        };
+        if count("raw IS NOT NULL")? == 0 && count("success")? > 0 {
+            return Err(StoreError::read(path, "it does not contain the server's events: measure with --save full"));
+        }
     }
-    write(&reader, target, TABLE, "INSERT INTO result VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", insert_pickled).map(drop)
+    write(parts, target, TABLE, "INSERT INTO result VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", insert_pickled).map(drop)
 }
 
-/// Writes the measured requests of `source` to the new database `target` in the format of evalscope 1.14: requests as
+/// Writes the measured requests of these databases to the new database `target` in the format of evalscope 1.14: requests as
 /// JSON, responses as a pickled list of events, which is empty if the run has no raw events. Returns the gaps of all
 /// succeeded requests, seconds.
-pub fn export_plain(source: &Path, target: &Path) -> Result<Vec<f64>, StoreError> {
-    let reader = Reader::open(source)?;
-    write(&reader, target, PLAIN_TABLE, "INSERT INTO result VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)", insert_plain)
+pub fn export_plain(parts: &[Part], target: &Path) -> Result<Vec<f64>, StoreError> {
+    write(parts, target, PLAIN_TABLE, "INSERT INTO result VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)", insert_plain)
 }
 
 type Insert = fn(&mut rusqlite::Statement<'_>, &ResultRow) -> rusqlite::Result<()>;
 
 /// Writes a table with a row for each request. Returns the gaps of the succeeded ones, seconds.
-fn write(
-    reader: &Reader,
-    target: &Path,
-    table: &str,
-    insert_sql: &str,
-    insert: Insert,
-) -> Result<Vec<f64>, StoreError> {
+fn write(parts: &[Part], target: &Path, table: &str, insert_sql: &str, insert: Insert) -> Result<Vec<f64>, StoreError> {
     if let Err(error) = std::fs::remove_file(target)
         && error.kind() != std::io::ErrorKind::NotFound
     {
@@ -72,27 +78,43 @@ fn write(
     }
     let fail = |e: rusqlite::Error| StoreError::write(target, e);
     let out = Connection::open(target).map_err(fail)?;
-    let gaps = copy(reader.connection(), &out, table, insert_sql, insert).map_err(fail)?;
+    out.execute_batch("BEGIN").and_then(|()| out.execute_batch(table)).map_err(fail)?;
+    let (mut gaps, mut last_id) = (Vec::new(), 0);
+    for part in parts {
+        let reader = Reader::open(&part.path)?;
+        copy(&reader, part, &out, insert_sql, insert, (&mut gaps, &mut last_id)).map_err(fail)?;
+    }
+    out.execute_batch("COMMIT").map_err(fail)?;
     out.close().map_err(|(_, e)| fail(e))?;
     Ok(gaps)
 }
 
-fn copy(from: &Connection, to: &Connection, table: &str, sql: &str, insert: Insert) -> rusqlite::Result<Vec<f64>> {
-    to.execute_batch("BEGIN")?;
-    to.execute_batch(table)?;
+/// Copies the requests of a database. Adds the gaps of the succeeded ones; numbers continue after `last_id`.
+fn copy(
+    from: &Reader,
+    part: &Part,
+    to: &Connection,
+    sql: &str,
+    insert: Insert,
+    (gaps, last_id): (&mut Vec<f64>, &mut i64),
+) -> rusqlite::Result<()> {
     let mut statement = to.prepare(sql)?;
-    let mut select = from.prepare(SOURCE)?;
-    let mut rows = select.query([])?;
-    let mut gaps = Vec::new();
+    let mut select = from.connection().prepare(SOURCE)?;
+    let range = part.range.unwrap_or_default();
+    let from_ns = range.due_from.map_or(i64::MIN, |tick| tick.0 as i64);
+    let until_ns = range.end_until.map_or(i64::MAX, |tick| tick.0 as i64);
+    let mut rows = select.query([part.unix_offset_ns, from_ns, until_ns])?;
+    let before = *last_id;
     while let Some(row) = rows.next()? {
-        let row = ResultRow::read(row)?;
+        let mut row = ResultRow::read(row)?;
+        row.id += before;
+        *last_id = row.id;
         insert(&mut statement, &row)?;
         if row.success {
             gaps.extend(row.gaps_s);
         }
     }
-    to.execute_batch("COMMIT")?;
-    Ok(gaps)
+    Ok(())
 }
 
 /// A request as evalscope describes it; times are Unix times and durations in seconds.

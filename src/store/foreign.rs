@@ -46,7 +46,7 @@ pub(super) fn protect(connection: &mut Connection, bytes: u64) -> Result<(), Str
     };
     connection.progress_handler(CHECK_STEPS, Some(reached)).map_err(text)?;
     let odd = "SELECT name FROM sqlite_schema WHERE name IN ('run', 'body', 'request', 'worker', 'stall', 'lag', 'finding', \
-               'server_sample') AND (type <> 'table' OR rootpage = 0 OR rootpage IS NULL OR EXISTS (SELECT 1 FROM \
+               'server_sample', 'clock_exchange') AND (type <> 'table' OR rootpage = 0 OR rootpage IS NULL OR EXISTS (SELECT 1 FROM \
                pragma_table_xinfo(sqlite_schema.name) WHERE hidden <> 0))";
     let odd: Option<String> = connection.query_row(odd, [], |row| row.get(0)).optional().map_err(text)?;
     match odd {

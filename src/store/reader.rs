@@ -14,6 +14,7 @@ use super::values::{ColumnValue, MAX, check_time, in_row, unexpected_value};
 use crate::finding::{Finding, Severity};
 use crate::host::calibration::Calibration;
 use crate::record::arrivals::{self, Gap, Gaps};
+use crate::record::clock_exchange::ClockExchange;
 use crate::record::facts::{ClockPair, Refusal, RunEnd, RunFacts};
 use crate::record::{Block, Phase, ServerSample, Stall, WorkerReport};
 use crate::time::Tick;
@@ -36,6 +37,10 @@ pub struct StoredRun {
     pub findings: Vec<Finding>,
     /// Loads of its search that this machine could not offer.
     pub refusals: Vec<Refusal>,
+    /// The start that the shards of the load agreed on; `None` for a whole load.
+    pub shard_start: Option<ClockPair>,
+    /// Exchanges of packets with shard 0, in the order of time.
+    pub clock_exchanges: Vec<ClockExchange>,
 }
 
 /// Succeeded requests of a phase that are stored one after the other.
@@ -46,6 +51,28 @@ pub struct RequestPart {
     /// Its number among the succeeded requests of the phase, from 0.
     first_place: u64,
     count: u64,
+    range: Option<TimeRange>,
+}
+
+/// Requests that were due, and ended, within these times of the database's clock; `None`: at any time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TimeRange {
+    pub due_from: Option<Tick>,
+    pub end_until: Option<Tick>,
+}
+
+impl TimeRange {
+    /// The condition in SQL.
+    fn condition(self) -> String {
+        let due = self.due_from.map(|tick| format!(" AND due_ns >= {}", tick.0 as i64));
+        let end = self.end_until.map(|tick| format!(" AND end_ns <= {}", tick.0 as i64));
+        [due, end].into_iter().flatten().collect()
+    }
+}
+
+/// Succeeded requests of the phase `?1`.
+fn succeeded(range: Option<TimeRange>) -> String {
+    format!("phase = ?1 AND outcome = 'ok'{}", range.unwrap_or_default().condition())
 }
 
 /// An open database.
@@ -83,10 +110,13 @@ impl Reader {
 
     /// Everything except the requests.
     pub fn run(&self) -> Result<StoredRun, StoreError> {
+        let end: Option<RunEnd> = self.parsed("end")?;
+        // Earlier versions stored it at the end only.
+        let shard_start = self.parsed("shard_start")?.or(end.as_ref().and_then(|end| end.shard_start));
         Ok(StoredRun {
             facts: self.parsed("facts")?.ok_or_else(|| StoreError::NotOurs(self.path.clone()))?,
             clock: self.parsed("clock")?.unwrap_or_default(),
-            end: self.parsed("end")?,
+            end,
             arguments_json: self.value("arguments")?.unwrap_or_default(),
             rig_json: self.value("rig")?.unwrap_or_default(),
             calibration: self.parsed("calibration")?,
@@ -94,6 +124,8 @@ impl Reader {
             workers: self.workers(self.start()?).map_err(|e| self.fail(e))?,
             findings: self.findings().map_err(|e| self.fail(e))?,
             refusals: self.parsed("refusals")?.unwrap_or_default(),
+            shard_start,
+            clock_exchanges: self.clock_exchanges().map_err(|e| self.fail(e))?,
         })
     }
 
@@ -119,12 +151,19 @@ impl Reader {
         Ok(())
     }
 
-    /// Divides the succeeded requests of a phase, of which there are `count`, into about equal parts.
-    pub fn parts(&self, phase: Phase, count: u64, parts: u64) -> Result<Vec<RequestPart>, StoreError> {
+    /// Divides the succeeded requests of a phase within a range of time, of which there are `count`, into about equal
+    /// parts.
+    pub fn parts(
+        &self,
+        phase: Phase,
+        range: Option<TimeRange>,
+        count: u64,
+        parts: u64,
+    ) -> Result<Vec<RequestPart>, StoreError> {
         let size = count.div_ceil(parts.max(1)).max(1);
         let read = || -> rusqlite::Result<Vec<RequestPart>> {
-            let mut statement =
-                self.connection.prepare("SELECT id FROM request WHERE phase = ?1 AND outcome = 'ok' ORDER BY id")?;
+            let sql = format!("SELECT id FROM request WHERE {} ORDER BY id", succeeded(range));
+            let mut statement = self.connection.prepare(&sql)?;
             let mut rows = statement.query([phase.name()])?;
             let mut parts = Vec::new();
             for place in 0..count {
@@ -134,6 +173,7 @@ impl Reader {
                         first_id: row.get(0)?,
                         first_place: place,
                         count: size.min(count - place),
+                        range,
                     });
                 }
             }
@@ -152,9 +192,10 @@ impl Reader {
     ) -> Result<(), StoreError> {
         let since = |column: &'static str, version| if self.version < version { "NULL" } else { column };
         let sql = format!(
-            "SELECT due_ns, arrivals, {}, {} FROM request WHERE phase = ?1 AND outcome = 'ok' AND id >= ?2 ORDER BY id",
+            "SELECT due_ns, arrivals, {}, {} FROM request WHERE {} AND id >= ?2 ORDER BY id",
             since("choices", 5),
-            since("early", 6)
+            since("early", 6),
+            succeeded(part.range)
         );
         let mut read = || -> rusqlite::Result<()> {
             let mut statement = self.connection.prepare(&sql)?;
@@ -195,6 +236,24 @@ impl Reader {
             rows.collect()
         };
         read().map_err(|e| self.fail(e))
+    }
+
+    fn clock_exchanges(&self) -> rusqlite::Result<Vec<ClockExchange>> {
+        if self.version < 8 {
+            return Ok(Vec::new());
+        }
+        let mut statement = self.connection.prepare(
+            "SELECT sent_ns, first_received_ns, first_sent_ns, received_ns FROM clock_exchange ORDER BY received_ns",
+        )?;
+        let rows = statement.query_map([], |row| {
+            Ok(ClockExchange {
+                sent: Tick::read(row, 0)?,
+                first_received: Tick::read(row, 1)?,
+                first_sent: Tick::read(row, 2)?,
+                received: Tick::read(row, 3)?,
+            })
+        })?;
+        rows.collect()
     }
 
     /// The start of the run. Files without its clock count from the first request.

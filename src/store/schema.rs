@@ -13,9 +13,9 @@ use super::columns;
 /// findings as JSON. 5: `request.first_answer_token_ns`, `request.open_after_end_ns`, `request.oddities`, `request.choices`.
 /// 6: `request.body_wait_ns`, `request.last_shared`, `request.silent_arrivals`, `request.silent_kinds`, `request.tool_calls`, `request.other_choices`, `request.early`, `request.last_token_early_ns`, `request.end_early_ns`; before, `text` and `reasoning` held all choices with U+001E between
 /// them. 7: `request.sent_ns`, `request.acknowledged_ns`, `request.rtt_ns`, `request.min_rtt_ns`, `request.retransmitted`,
-/// `request.out_of_order`. Files of earlier versions are read as well; they lack these columns and tables, and their findings
+/// `request.out_of_order`. 8: the exchanges of packets between shards. Files of earlier versions are read as well; they lack these columns and tables, and their findings
 /// are shown as text.
-pub(crate) const VERSION: i64 = 7;
+pub(crate) const VERSION: i64 = 8;
 
 /// Identifies the file as a ringmark database in its header: "RMRK".
 pub(crate) const APPLICATION_ID: i64 = 0x524d_524b;
@@ -61,6 +61,13 @@ CREATE TABLE finding (severity TEXT NOT NULL, code TEXT NOT NULL, text TEXT NOT 
 
 -- The server's own metrics over time.
 CREATE TABLE server_sample (at_ns INTEGER NOT NULL, name TEXT NOT NULL, labels TEXT NOT NULL, value REAL NOT NULL);
+
+-- Exchanges of packets between this shard and shard 0: sent and received by the clock of this shard, first_received and
+-- first_sent by that of shard 0. They bound how the clocks differ.
+CREATE TABLE clock_exchange (
+  sent_ns INTEGER NOT NULL, first_received_ns INTEGER NOT NULL, first_sent_ns INTEGER NOT NULL,
+  received_ns INTEGER NOT NULL
+);
 
 -- The requests of the witness, which enter no statistics of the run.
 CREATE VIEW witness AS SELECT * FROM request WHERE phase = 'witness';

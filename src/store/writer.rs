@@ -14,6 +14,7 @@ use crate::finding::{Finding, Severity};
 use crate::host::calibration::Calibration;
 use crate::plan::Save;
 use crate::record::arrivals;
+use crate::record::clock_exchange::ClockExchange;
 use crate::record::facts::{ClockPair, Refusal, RunEnd, RunFacts};
 use crate::record::{Block, Phase, RequestRecord, ServerSample, WorkerReport};
 use crate::secrets::{Secrets, mask, mask_foreign, overwritten};
@@ -167,6 +168,19 @@ impl Writer {
                 .map_err(|e| StoreError::write(&self.path, e))?;
         }
         Ok(())
+    }
+
+    /// Stores the start that the shards of the load have agreed on.
+    pub(crate) fn put_shard_start(&mut self, start: ClockPair) -> Result<(), StoreError> {
+        put(&self.connection, "shard_start", to_json(&start)).map_err(|e| StoreError::write(&self.path, e))
+    }
+
+    /// Appends an exchange of packets with shard 0.
+    pub(crate) fn add_clock_exchange(&mut self, exchange: &ClockExchange) -> Result<(), StoreError> {
+        let ClockExchange { sent, first_received, first_sent, received } = exchange;
+        let ticks = [sent, first_received, first_sent, received].map(|tick| tick.0 as i64);
+        let insert = self.connection.execute("INSERT INTO clock_exchange VALUES (?1,?2,?3,?4)", ticks);
+        insert.map(drop).map_err(|e| StoreError::write(&self.path, e))
     }
 
     /// Appends findings of the run.

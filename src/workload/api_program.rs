@@ -31,7 +31,7 @@ pub fn bodies(
         Some(item) => asked(recipe, item, place as u64),
         None => (test, Cow::Owned(preflight_options(&recipe.options))),
     };
-    build(program, count, prompt, &|| progress.add(1))
+    build(program, recipe, count, prompt, &|| progress.add(1))
 }
 
 /// The bodies of requests with these places; see [`bodies`].
@@ -40,12 +40,13 @@ pub fn some_bodies(program: ProgramApi, recipe: &Recipe, items: &[(Place, Item)]
         let (place, item) = &items[place];
         asked(recipe, item, place.number)
     };
-    build(program, items.len(), prompt, &|| ())
+    build(program, recipe, items.len(), prompt, &|| ())
 }
 
 /// Runs the program on `count` prompts with the options of their requests. `built` is called for each body.
 fn build<'a>(
     program: ProgramApi,
+    recipe: &Recipe,
     count: usize,
     prompt: impl Fn(usize) -> (&'a Item, Cow<'a, Options>) + Sync,
     built: &dyn Fn(),
@@ -61,7 +62,7 @@ fn build<'a>(
         }
         Ok(())
     };
-    let ran = plugin_process::run(&call(program, "build"), Some(feed), |line, _| {
+    let ran = plugin_process::run(&call(program, "build", recipe), Some(feed), |line, _| {
         if bodies.len() == count {
             return Err("is one body too many: print one body for each line that was read".to_string());
         }
@@ -82,8 +83,8 @@ fn build<'a>(
 }
 
 /// A call of the program with `build` or `parse`.
-pub fn call(program: ProgramApi, verb: &'static str) -> Call<'static> {
-    Call { path: program.path(), verb: Some(verb), environment: Vec::new() }
+pub fn call<'a>(program: ProgramApi, verb: &'static str, recipe: &'a Recipe) -> Call<'a> {
+    Call { path: program.path(), verb: Some(verb), environment: Vec::new(), arguments: &recipe.plugin_arguments }
 }
 
 /// The prompt of request `index` and the options of the request.

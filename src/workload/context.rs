@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
+use serde_json::{Map, Value as Json};
+
 use super::error::WorkloadError;
+use super::fit::Fit;
 use super::item::Item;
 use super::parallel;
 use super::progress::StepProgress;
@@ -27,8 +30,12 @@ pub struct Context<'a> {
     /// Further prompts for the witness and the connection test.
     pub aside: u64,
     pub lengths: Lengths,
+    /// See [`super::recipe::Recipe::fit`].
+    pub fit: Option<Fit>,
     /// Model name of the requests.
     pub model: &'a str,
+    /// See [`super::recipe::Recipe::plugin_arguments`].
+    pub plugin_arguments: &'a Map<String, Json>,
     /// The file of the data set, for error messages.
     pub path: Option<&'a Path>,
     pub tokens: Option<&'a Tokens>,

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::context::{Context, Lengths};
 use super::error::WorkloadError;
+use super::fit::fitted;
 use super::item::Item;
 use super::progress::StepProgress;
 use super::recipe::{Recipe, Source};
@@ -13,8 +14,8 @@ use super::sieve::{self, Sieve};
 use super::stream::Builders;
 use super::tokens::Tokens;
 use super::{
-    aside, builtin, files, line_by_line, multi_turn, parallel, program, prompt, random, random_texts, random_vl,
-    share_gpt, speed_benchmark,
+    aside, builtin, files, line_by_line, multi_turn, parallel, plugin_process, program, prompt, random, random_texts,
+    random_vl, share_gpt, speed_benchmark,
 };
 use crate::api::prompt::Prompt;
 use crate::finding::Finding;
@@ -62,8 +63,14 @@ fn context<'a>(
         needed: recipe.needed,
         warmup: recipe.warmup,
         aside: aside::count(recipe),
-        lengths: recipe.lengths,
+        lengths: match &recipe.source {
+            // The class selects its prompts itself.
+            Source::Program(path) if plugin_process::has_classes(path) => Lengths::default(),
+            _ => recipe.lengths,
+        },
+        fit: recipe.fit,
         model: &recipe.options.model,
+        plugin_arguments: &recipe.plugin_arguments,
         path: recipe.source.path(),
         tokens,
         progress,
@@ -134,7 +141,7 @@ fn prompts(source: &Source, context: &Context<'_>) -> Result<Vec<Item>, Workload
             let kept = share_gpt::read(path, &all, *output_len, enough, context)?;
             context.after_offset(kept, enough)
         }
-        Source::Speed { long } => context.after_offset(speed_benchmark::read(*long, context.tokens)?, u64::MAX),
+        Source::Speed { lengths } => context.after_offset(speed_benchmark::read(lengths, context.tokens)?, u64::MAX),
         Source::MultiTurn(asked) => multi_turn::read(asked, context),
         Source::Trace(trace) => trace.items(context),
     }
@@ -147,8 +154,29 @@ fn by_length(
     read: impl FnOnce(&mut dyn FnMut(Prompt, u64) -> bool) -> Result<(), WorkloadError>,
 ) -> Result<Vec<Item>, WorkloadError> {
     let mut sieve = Sieve::new(context);
-    read(&mut |prompt, line| sieve.take(Item::at(prompt, line)))?;
-    sieve.finish()
+    let Some((fit, tokens)) = context.fit.zip(context.tokens) else {
+        read(&mut |prompt, line| sieve.take(Item::at(prompt, line)))?;
+        return sieve.finish();
+    };
+    let mut failed = None;
+    read(&mut |prompt, line| match fitted(prompt, fit, &tokens.tokenizer) {
+        Ok(prompt) => prompt.is_none_or(|prompt| sieve.take(Item::at(prompt, line))),
+        Err(error) => {
+            failed = Some(WorkloadError::Data(match context.path {
+                Some(path) => format!("{}, line {line}: {error}", path.display()),
+                None => error.to_string(),
+            }));
+            false
+        }
+    })?;
+    match failed {
+        Some(error) => Err(error),
+        None if sieve.has_seen_none() => Err(WorkloadError::Data(format!(
+            "--dataset-args: no text has {} tokens or more, as input_len_mode \"drop\" requires",
+            fit.tokens
+        ))),
+        None => sieve.finish(),
+    }
 }
 
 /// Passes the prompts that a program prints to the builders, as it prints them.

@@ -11,12 +11,22 @@ use super::line_by_line::check_messages;
 use super::plugin_process::{self, Call, Feed};
 use crate::api::prompt::Prompt;
 
+/// Variables with the values of flags.
+const VARIABLES: [(&str, &str); 5] = [
+    ("RINGMARK_DATASET_PATH", "dataset_path"),
+    ("RINGMARK_DATASET_ARGS", "dataset_args"),
+    ("RINGMARK_TOKENIZER_PATH", "tokenizer_path"),
+    ("RINGMARK_MIN_PROMPT_LENGTH", "min_prompt_length"),
+    ("RINGMARK_MAX_PROMPT_LENGTH", "max_prompt_length"),
+];
+
 /// The type of the absent input.
 type NoInput = fn(&mut Feed) -> Result<(), String>;
 
 /// Runs the program and reads prompts with their line numbers. All lines are read and checked, even after `take`
 /// returned `false`, unless requests are built while the run lasts: then the program is stopped. The environment describes the run: `RINGMARK_NUMBER` (requests, warm-up included; unset if only
-/// the duration ends the run), `RINGMARK_OFFSET`, `RINGMARK_SEED` (the data seed) and `RINGMARK_MODEL`.
+/// the duration ends the run), `RINGMARK_OFFSET`, `RINGMARK_SEED` (the data seed), `RINGMARK_MODEL`, and, if they are given,
+/// `RINGMARK_DATASET_PATH`, `RINGMARK_DATASET_ARGS`, `RINGMARK_TOKENIZER_PATH`, `RINGMARK_MIN_PROMPT_LENGTH` and `RINGMARK_MAX_PROMPT_LENGTH`.
 pub fn read(
     path: &Path,
     context: &Context<'_>,
@@ -29,8 +39,13 @@ pub fn read(
         ("RINGMARK_MODEL", context.model.to_string()),
     ];
     environment.extend(context.needed.map(|needed| ("RINGMARK_NUMBER", needed.to_string())));
+    environment.extend(VARIABLES.into_iter().filter_map(|(variable, flag)| {
+        let value = context.plugin_arguments.get(flag).filter(|value| !value.is_null())?;
+        Some((variable, value.as_str().map_or_else(|| value.to_string(), str::to_string)))
+    }));
+    let call = Call { path, verb: None, environment, arguments: context.plugin_arguments };
     let (mut more, mut found) = (true, false);
-    let read = plugin_process::run(&Call { path, verb: None, environment }, None::<NoInput>, |line, number| {
+    let read = plugin_process::run(&call, None::<NoInput>, |line, number| {
         let prompt = parse(line)?;
         found = true;
         if more {

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 
 use super::context::Lengths;
 use super::files::Shape;
+use super::fit::Fit;
 use super::headers::Header;
 use super::multi_turn::{MultiTurn, TurnData};
 use super::random_text::RandomLengths;
@@ -23,6 +24,8 @@ use crate::api::sampling_params::MaxTokens;
 pub struct Recipe {
     pub source: Source,
     pub lengths: Lengths,
+    /// The length that the texts of a file are cut to.
+    pub fit: Option<Fit>,
     /// The tokenizer and its use, if one is given.
     pub tokens: Option<TokenUse>,
     /// Prompts to skip at the start of the data. Generated prompts are numbered from here on.
@@ -45,6 +48,9 @@ pub struct Recipe {
     pub randomness: Randomness,
     /// Prefix of the `X-Request-Id` header; see [`super::requests::Workload::id_prefix`].
     pub id_prefix: String,
+    /// What classes get as arguments of the call: the names of all flags, with underscores, and their values, with null for
+    /// those that are not given. Empty if neither the dataset nor the API is a program.
+    pub plugin_arguments: Arc<Map<String, Json>>,
 }
 
 impl Recipe {
@@ -125,8 +131,8 @@ pub enum Source {
     File(PathBuf, Shape),
     /// A sample of conversations. With `output_len` each answer gets the length of the answer in the data.
     ShareGpt { path: PathBuf, output_len: bool },
-    /// The lengths of Qwen's speed benchmark; `long`: the longest of them.
-    Speed { long: bool },
+    /// The prompt lengths of a speed benchmark, tokens.
+    Speed { lengths: Vec<usize> },
     /// Conversations of several turns.
     MultiTurn(MultiTurn),
     /// Recorded requests.

@@ -7,23 +7,21 @@ use crate::api::prompt::Prompt;
 
 /// A character that is one token in Qwen's vocabularies.
 const SIGN: &str = "熵";
-const LENGTHS: [usize; 4] = [1, 6144, 14_336, 30_720];
-const LONG_LENGTHS: [usize; 2] = [63_488, 129_024];
+/// The lengths of evalscope's `speed_benchmark`, tokens.
+pub const LENGTHS: [usize; 4] = [1, 6144, 14_336, 30_720];
+/// Those of `speed_benchmark_long`.
+pub const LONG_LENGTHS: [usize; 2] = [63_488, 129_024];
 const REPEATS: usize = 2;
 
-/// Number of requests of one pass.
-pub fn size(long: bool) -> u64 {
-    (REPEATS * lengths(long).len()) as u64
-}
-
-fn lengths(long: bool) -> &'static [usize] {
-    if long { &LONG_LENGTHS } else { &LENGTHS }
+/// Number of requests of one pass over so many lengths.
+pub fn size(lengths: usize) -> u64 {
+    (REPEATS * lengths) as u64
 }
 
 /// The prompts of one pass. A length is in tokens with a tokenizer, else in characters.
-pub fn read(long: bool, tokens: Option<&Tokens>) -> Result<Vec<Item>, WorkloadError> {
-    let mut items = Vec::with_capacity(REPEATS * lengths(long).len());
-    for length in lengths(long) {
+pub fn read(lengths: &[usize], tokens: Option<&Tokens>) -> Result<Vec<Item>, WorkloadError> {
+    let mut items = Vec::with_capacity(REPEATS * lengths.len());
+    for length in lengths {
         let prompt = match tokens {
             None => Prompt::Text(SIGN.repeat(*length)),
             Some(tokens) => exact(*length, tokens)?,

@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-/// Environment variables with the behaviour and the server's address.
+/// Environment variables with the behaviour, the server's address, and a file for what the client can see.
 pub const ROLE: &str = "JUDGED_CLIENT";
 pub const ADDRESS: &str = "JUDGED_SERVER";
+pub const SURROUNDINGS: &str = "JUDGED_SURROUNDINGS";
 
 const PARALLEL: u64 = 4;
-const NUMBER: u64 = 16;
+const NUMBER: u64 = 12;
 const RATE: f64 = 20.0;
 
 /// Times of one answer, from the start of its request.
@@ -29,6 +30,9 @@ struct Answer {
 /// Runs the client with one behaviour and writes `result.json`.
 pub fn run(behaviour: &str, address: &str) {
     let is = |name: &str| behaviour.split(' ').any(|word| word == name);
+    if is("shows_its_surroundings") {
+        show_surroundings();
+    }
     let parallel = if is("exceeds_limit") { PARALLEL * 2 } else { PARALLEL };
     let number = if is("sends_fewer") { NUMBER / 2 } else { NUMBER };
     let (next, answers, began) = (AtomicU64::new(0), Mutex::new(Vec::new()), Instant::now());
@@ -46,10 +50,11 @@ pub fn run(behaviour: &str, address: &str) {
                         let due = Duration::from_secs_f64(index as f64 / RATE);
                         std::thread::sleep(due.saturating_sub(began.elapsed()));
                     }
-                    let mut answer = request(address, index);
-                    let again = is("retries") && !answer.ok || is("sends_twice") && index % 4 == 0;
+                    let timeout = is("gives_up").then_some(Duration::from_secs(1));
+                    let mut answer = request(address, index, timeout);
+                    let again = is("retries") && !answer.ok || is("sends_one_twice") && index == 5;
                     if again {
-                        answer = request(address, index);
+                        answer = request(address, index, timeout);
                     }
                     answers.lock().unwrap().push(answer);
                     if is("half_empty_slots") {
@@ -64,8 +69,16 @@ pub fn run(behaviour: &str, address: &str) {
     std::fs::write("result.json", result(&answers, &is, began.elapsed()).to_string()).unwrap();
 }
 
-/// Sends one request on a connection of its own and reads the answer.
-fn request(address: &str, index: u64) -> Answer {
+/// Writes what the client can see of the machine.
+fn show_surroundings() {
+    let variables: serde_json::Map<String, serde_json::Value> =
+        std::env::vars().map(|(name, value)| (name, value.into())).collect();
+    let text = json!({"variables": variables, "folder": std::env::current_dir().unwrap()}).to_string();
+    std::fs::write(std::env::var(SURROUNDINGS).unwrap(), text).unwrap();
+}
+
+/// Sends one request on a connection of its own and reads the answer, at most for this long.
+fn request(address: &str, index: u64, timeout: Option<Duration>) -> Answer {
     let body = json!({
         "model": "mock", "stream": true, "stream_options": {"include_usage": true}, "max_tokens": 100,
         "messages": [{"role": "user", "content": format!("question {index}")}],
@@ -73,6 +86,7 @@ fn request(address: &str, index: u64) -> Answer {
     .to_string();
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_nodelay(true).unwrap();
+    stream.set_read_timeout(timeout).unwrap();
     let head = format!(
         "POST /v1/chat/completions HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         body.len()
@@ -90,8 +104,11 @@ fn read(stream: TcpStream, began: Instant) -> Answer {
     let mut status_ok = false;
     loop {
         line.clear();
-        if reader.read_line(&mut line).unwrap_or(0) == 0 {
-            break;
+        match reader.read_line(&mut line) {
+            Ok(0) => break,
+            Ok(_) => {}
+            // It has waited long enough.
+            Err(_) => return answer,
         }
         let at = began.elapsed();
         if line.starts_with("HTTP/1.1 ") {
@@ -117,12 +134,15 @@ fn read(stream: TcpStream, began: Instant) -> Answer {
 }
 
 fn result(answers: &[Answer], is: &dyn Fn(&str) -> bool, wall: Duration) -> serde_json::Value {
-    let counted = |answer: &&Answer| answer.ok || is("cut_answers_are_ok") && !answer.tokens.is_empty();
+    let counted = |answer: &&Answer| {
+        answer.ok || is("cut_answers_are_ok") && !answer.tokens.is_empty() || is("errors_are_ok") && !answer.ok
+    };
     let ok: Vec<&Answer> = answers.iter().filter(counted).collect();
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     let shift = if is("late_clock") { 5.0 } else { 0.0 };
     let first = |answer: &&&Answer| {
-        let at = if is("role_as_first_token") { answer.first_event } else { answer.tokens[0] };
+        let no_token = is("role_as_first_token") || answer.tokens.is_empty();
+        let at = if no_token { answer.first_event } else { answer.tokens[0] };
         ms(at) + shift
     };
     let gaps = |answer: &&Answer| -> Vec<f64> {
@@ -130,8 +150,9 @@ fn result(answers: &[Answer], is: &dyn Fn(&str) -> bool, wall: Duration) -> serd
         gaps.filter(|gap| !is("drops_long_gaps") || *gap < 500.0).collect()
     };
     let tpot = |answer: &&&Answer| {
+        let (Some(first), Some(last)) = (answer.tokens.first(), answer.tokens.last()) else { return 0.0 };
         let tokens = if is("events_as_tokens") { answer.tokens.len() as u64 } else { answer.output_tokens };
-        ms(*answer.tokens.last().unwrap() - answer.tokens[0]) / (tokens.max(2) - 1) as f64
+        ms(*last - *first) / (tokens.max(2) - 1) as f64
     };
     let tokens: u64 = ok.iter().map(|answer| answer.output_tokens).sum();
     let mut result = json!({
@@ -149,6 +170,9 @@ fn result(answers: &[Answer], is: &dyn Fn(&str) -> bool, wall: Duration) -> serd
 }
 
 fn figures(mut values: Vec<f64>) -> serde_json::Value {
+    if values.is_empty() {
+        return serde_json::Value::Null;
+    }
     values.sort_unstable_by(f64::total_cmp);
     let at = |share: f64| values[((share * values.len() as f64).ceil() as usize).max(1) - 1];
     json!({

@@ -23,6 +23,25 @@ fn request_records_are_in_order_and_on_time() {
 }
 
 #[test]
+fn the_page_of_the_records_is_documented() {
+    let mock = start("ttft=1ms&itl=1ms&tokens=3");
+    ask(&mock, CHAT, &chat(STREAM));
+    truth_of(&mock, 1);
+    let page = get(&mock, "/truth").json();
+    let guide = ringmark::guide::topic("judge").unwrap().text;
+    let request = &page["requests"][0];
+    let objects = [request, &request["choices"][0], &page["stats"]];
+    for name in objects.iter().flat_map(|object| object.as_object().unwrap().keys()) {
+        assert!(guide.contains(&format!("`{name}`")), "the guide does not describe {name}");
+    }
+    let times =
+        |name: &str| request[name].as_array().unwrap().iter().map(|at| at.as_u64().unwrap()).collect::<Vec<_>>();
+    let (sends, returns) = (times("sends"), times("returns"));
+    assert_eq!((sends.len(), returns.len()), (3, 3));
+    assert!(sends.iter().zip(&returns).all(|(before, after)| before <= after), "{request}");
+}
+
+#[test]
 fn responses_depend_on_the_seed_only() {
     let texts = |seed: u64| {
         let mock = start(&format!("ttft=0&itl=0&tokens=uniform(1,50)&fault=empty:0.3&seed={seed}"));

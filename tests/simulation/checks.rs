@@ -141,9 +141,19 @@ fn check_talks(scenario: &Scenario, talks: Talks, outcome: &Outcome, truths: &Tr
     }
     let pause_ns = if talks.with_pauses { THINK_MS.0 * MS..=THINK_MS.1 * MS } else { 0..=0 };
     let conversations = prepared(scenario).conversations();
+    let firsts = |phase: Phase| {
+        let numbers = by_conversation.keys().filter(|(of, _)| *of == phase).map(|(_, number)| *number);
+        let turns = |number: u64| conversations.script(phase, number).turns.len() as u64;
+        let ends = (0..numbers.max().unwrap_or(0)).scan(0, |end, number| {
+            *end += turns(number);
+            Some(*end)
+        });
+        [0].into_iter().chain(ends).collect::<Vec<u64>>()
+    };
+    let (warmup, measured) = (firsts(Phase::Warmup), firsts(Phase::Measured));
     for ((phase, number), mut turns) in by_conversation {
         turns.sort_by_key(|record| record.turn);
-        let first = requests_of(scenario, phase, number);
+        let first = if phase == Phase::Warmup { &warmup } else { &measured }[number as usize];
         for (turn, record) in turns.iter().enumerate() {
             assert_eq!((record.turn, record.index), (turn as u32, first + turn as u64), "conversation {number}");
         }
@@ -227,10 +237,11 @@ fn check_causes(scenario: &Scenario, request: &Joined<'_>) {
     }
     let unknown_ns = |(at_ns, quiet_ns): &(u64, u64)| at_ns.saturating_sub(*quiet_ns);
     let cause_ns = request.truth.reads.iter().map(unknown_ns).max().unwrap_or(0);
-    // Reads without a timestamp are bounded by when they were processed, after any stop.
+    // Reads without a timestamp are bounded by when they were processed: after any stop, and after the other connections.
     let stops_ns: u64 = scenario.stops.iter().flatten().map(|stop| stop.length_ns).sum();
+    let others_ns = scenario.load.parallel().map_or(0, u64::from) * scenario.faults.read_ns;
     let unstamped = request.record.stamped_reads < request.record.reads;
-    let allowed_ns = cause_ns + SLACK_NS + if unstamped { stops_ns } else { 0 };
+    let allowed_ns = cause_ns + SLACK_NS + if unstamped { stops_ns + others_ns } else { 0 };
     let widest_ns = request.early_ns.iter().copied().max().unwrap_or(0);
     assert!(
         u64::from(widest_ns) <= allowed_ns,
@@ -246,7 +257,9 @@ fn check_narrow(scenario: &Scenario, joined: &[Joined<'_>]) {
     if !scenario.is_calm || is_burst {
         return;
     }
-    let early: Vec<u32> = joined.iter().flat_map(|request| request.early_ns.iter().copied()).collect();
+    // So does the opening of its connections.
+    let reused = joined.iter().filter(|request| request.record.reused);
+    let early: Vec<u32> = reused.flat_map(|request| request.early_ns.iter().copied()).collect();
     let wide = early.iter().filter(|ns| **ns > WIDE_NS).count();
     assert!(wide <= MAX_WIDE.max(early.len() / 100), "{wide} of {} bounds are wide", early.len());
 }
@@ -270,7 +283,9 @@ fn own_error(scenario: &Scenario, outcome: &Outcome) -> MeasurementError {
     };
     let ok: Vec<_> = samples.requests.iter().filter(|sample| sample.ok).collect();
     let margin_ns = measurement_error::gap_margin_ns(&StampError::default(), None, &ok);
-    let sets = GapSets::new(GapsWanted { margin_ns, ..GapsWanted::default() });
+    let ends = || blocks.iter().flat_map(|block| &block.records).map(|record| record.end.0);
+    let span = (ends().min().unwrap_or(0), ends().max().unwrap_or(0));
+    let sets = GapSets::new(GapsWanted { span, margin_ns, ..GapsWanted::default() });
     let Ok(gaps) = sets.compute(|sets| {
         add_gaps(sets, &blocks);
         Ok::<(), Infallible>(())

@@ -155,7 +155,7 @@ pub fn requests_of(scenario: &Scenario, phase: Phase, units: u64) -> u64 {
 fn blocks(records: &Receiver<CollectorMessage>) -> Vec<Block> {
     let blocks = records.try_iter().filter_map(|message| match message {
         CollectorMessage::Block(block) => Some(block),
-        CollectorMessage::Worker(_) | CollectorMessage::Server(_) => None,
+        _ => None,
     });
     blocks.collect()
 }

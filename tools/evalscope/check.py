@@ -5,13 +5,32 @@
 DIR is the folder that the export was written to. Fails if evalscope does not show a run as ringmark measured it.
 """
 
+import importlib.util
 import json
 import pathlib
 import sys
+import types
 
-from evalscope.perf.utils.db_util import get_percentile_results
-from evalscope.perf.utils.report.perf_data import RunLoader
-from evalscope.service.perf_archive import build_run_detail, list_run_items, list_run_summaries
+
+def skip_unused_imports() -> None:
+    """Lets the readers be imported alone. The `__init__` of evalscope imports all benchmarks and metrics, and one of its
+    helpers imports `datasets`, which need a gigabyte of packages.
+    """
+    root = pathlib.Path(importlib.util.find_spec("evalscope").origin).parent
+    for name, folder in (("evalscope", root), ("evalscope.service", root / "service")):
+        package = types.ModuleType(name)
+        package.__path__ = [str(folder)]
+        sys.modules[name] = package
+    datasets = types.ModuleType("datasets")
+    datasets.__getattr__ = lambda name: type(name, (), {})
+    sys.modules["datasets"] = datasets
+
+
+skip_unused_imports()
+
+from evalscope.perf.utils.db_util import get_percentile_results  # noqa: E402
+from evalscope.perf.utils.report.perf_data import RunLoader  # noqa: E402
+from evalscope.service.perf_archive import build_run_detail, list_run_items, list_run_summaries  # noqa: E402
 
 
 def main() -> None:

@@ -3,7 +3,8 @@
 #
 #   tools/evalscope/run.sh FOLDER [RINGMARK]
 #
-# FOLDER keeps a virtual environment with evalscope (0.9 GB), which is made if it is not there. Needs python3 with venv.
+# FOLDER keeps a virtual environment with evalscope and what its readers import, which is made if it is not there. Needs
+# python3 with venv.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -12,10 +13,13 @@ mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
 ringmark=$(realpath "${2:-$here/../../target/release/ringmark}")
 python=$folder/venv/bin/python
-if ! "$python" -c 'import evalscope.perf.utils.db_util' >/dev/null 2>&1; then
+version=1.14.1
+if ! "$python" -m pip show evalscope 2>/dev/null | grep -qx "Version: $version"; then
     rm -rf "$folder/venv"
     python3 -m venv "$folder/venv"
-    "$python" -m pip install --quiet --disable-pip-version-check 'evalscope[perf]==1.14.1' flask
+    "$python" -m pip install --quiet --disable-pip-version-check 'pydantic>=2,<3' 'numpy>=2,<3' 'pillow>=11' 'tabulate<1' \
+        'colorlog<7' 'docstring_parser<1' 'pyyaml<7' 'jsonschema>=4,<5' 'filelock<4' 'tqdm<5' 'filetype<2' 'jsonlines<5'
+    "$python" -m pip install --quiet --disable-pip-version-check --no-deps "evalscope==$version"
 fi
 
 scratch=$(mktemp -d)

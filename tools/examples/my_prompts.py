@@ -10,7 +10,8 @@ The output is read before the measurement starts, so the program may be slow. A 
   any other object       a complete body; its fields take precedence over the flags of the command line
 
 The parameters of the run are in the environment: RINGMARK_NUMBER (number of requests, including warm-up; not set if the run
-is limited by time only), RINGMARK_OFFSET (number of prompts that are skipped at the start), RINGMARK_SEED, RINGMARK_MODEL.
+is limited by time only), RINGMARK_OFFSET (number of prompts that are skipped at the start), RINGMARK_SEED, RINGMARK_MODEL, and, if these flags are given,
+RINGMARK_DATASET_PATH, RINGMARK_DATASET_ARGS, RINGMARK_TOKENIZER_PATH, RINGMARK_MIN_PROMPT_LENGTH, RINGMARK_MAX_PROMPT_LENGTH.
 If the program exits with a status other than 0, the call ends with the last line of its standard error.
 """
 

@@ -1,5 +1,6 @@
 //! `--print-config`: the flags of a call as a file for `--config`.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 
 use clap::parser::ValueSource;
@@ -23,22 +24,46 @@ const SECRET: &str = "RINGMARK_SECRET_";
 /// If a value is not UTF-8, which TOML cannot have, or contains the secret of another flag.
 pub(crate) fn print(calls: &[Call]) -> Result<String, String> {
     let mut out = "# Flags in comments have their defaults.\n".to_string();
+    let mut variables = Variables::default();
     for call in calls {
         if call.scenario.is_some() {
             out.push_str("\n[[scenario]]\n");
         }
-        out.push_str(&table(call)?);
+        out.push_str(&table(call, &mut variables)?);
     }
     Ok(out)
 }
 
-fn table(call: &Call) -> Result<String, String> {
+/// The variables that stand for secrets, with the secrets. Each secret has a variable of its own.
+#[derive(Default)]
+struct Variables(BTreeMap<String, String>);
+
+impl Variables {
+    /// The reference to the variable of a secret, which is named after its flag: with a number if another secret has the name.
+    fn reference(&mut self, flag: &str, secret: &str) -> String {
+        let capital = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+        let name: String = SECRET.chars().chain(flag.chars().map(capital)).collect();
+        let mut variable = name.clone();
+        for number in 2.. {
+            if self.0.get(&variable).is_none_or(|other| other == secret) {
+                break;
+            }
+            variable = format!("{name}_{number}");
+        }
+        self.0.insert(variable.clone(), secret.to_string());
+        format!("env:{variable}")
+    }
+}
+
+fn table(call: &Call, variables: &mut Variables) -> Result<String, String> {
     let perf = perf_command();
     let (mut given, mut defaults) = (String::new(), String::new());
     for argument in perf.get_arguments().filter(|argument| !is_own(argument)) {
         let Some(flag) = argument.get_long() else { continue };
         match call.matches.value_source(argument.get_id().as_str()) {
-            Some(ValueSource::CommandLine) => given.push_str(&format!("{flag} = {}\n", value(call, argument)?)),
+            Some(ValueSource::CommandLine) => {
+                given.push_str(&format!("{flag} = {}\n", value(call, argument, variables)?))
+            }
             _ if argument.is_hide_set() || argument.get_default_values().is_empty() || is_switch(argument) => {}
             _ => {
                 let values: Vec<String> =
@@ -51,7 +76,7 @@ fn table(call: &Call) -> Result<String, String> {
 }
 
 /// The value of a flag that is given.
-fn value(call: &Call, argument: &Arg) -> Result<String, String> {
+fn value(call: &Call, argument: &Arg, variables: &mut Variables) -> Result<String, String> {
     if is_switch(argument) {
         return Ok("true".to_string());
     }
@@ -59,8 +84,9 @@ fn value(call: &Call, argument: &Arg) -> Result<String, String> {
     if has_optional_value(argument) && values.iter().all(String::is_empty) {
         return Ok("true".to_string());
     }
-    let shown = values.iter().map(|value| without_secret(&call.spec, argument, value).map(|value| literal(&value)));
-    let shown: Vec<String> = shown.collect::<Result<_, _>>()?;
+    let mut shown =
+        |value: &String| without_secret(&call.spec, argument, value, variables).map(|value| literal(&value));
+    let shown: Vec<String> = values.iter().map(&mut shown).collect::<Result<_, _>>()?;
     Ok(if is_list(argument) { format!("[{}]", shown.join(", ")) } else { shown.concat() })
 }
 
@@ -88,30 +114,29 @@ fn literal(value: &str) -> String {
 ///
 /// # Errors
 /// If it contains a secret and the flag accepts no references.
-fn without_secret(spec: &Spec, argument: &Arg, value: &str) -> Result<String, String> {
-    let reference = |name: &str| {
-        let name: String =
-            name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();
-        format!("env:{SECRET}{name}")
-    };
+fn without_secret(spec: &Spec, argument: &Arg, value: &str, variables: &mut Variables) -> Result<String, String> {
     let secrets = spec.secrets();
     let flag = argument.get_long().unwrap_or_default();
     Ok(match argument.get_id().as_str() {
         _ if is_reference(value) => value.to_string(),
-        "api_key" | "wandb_api_key" => reference(flag),
-        "swanlab_api_key" if value.trim() != crate::options::LOCAL => reference(flag),
+        "api_key" | "wandb_api_key" => variables.reference(flag, value),
+        "swanlab_api_key" if value.trim() != crate::options::LOCAL => variables.reference(flag, value),
         "headers" => match value.split_once('=') {
             Some((_, value_of)) if is_reference(value_of) => value.to_string(),
             Some((name, value_of)) if is_secret_name(name) || mask(value_of, &secrets) != value_of => {
-                format!("{name}={}", reference(&format!("header_{name}")))
+                format!("{name}={}", variables.reference(&format!("header_{name}"), value_of))
             }
             _ => value.to_string(),
         },
-        "url" | "server_metrics" if mask(&masked_url(value), &secrets) != value => reference(flag),
-        "proxy" if masked_proxy(value) != value => reference(flag),
-        "extra_args" | "query_template" if mask(&masked_json(value), &secrets) != value => reference(flag),
-        "server_args" if mask(value, &secrets) != value => reference(flag),
-        "url" | "server_metrics" | "proxy" | "extra_args" | "query_template" | "swanlab_api_key" => value.to_string(),
+        "url" | "server_metrics" if mask(&masked_url(value), &secrets) != value => variables.reference(flag, value),
+        "proxy" if masked_proxy(value) != value => variables.reference(flag, value),
+        "extra_args" | "query_template" | "dataset_args" if mask(&masked_json(value), &secrets) != value => {
+            variables.reference(flag, value)
+        }
+        "server_args" if mask(value, &secrets) != value => variables.reference(flag, value),
+        "url" | "server_metrics" | "proxy" | "extra_args" | "query_template" | "dataset_args" | "swanlab_api_key" => {
+            value.to_string()
+        }
         _ if mask(value, &secrets) != value => {
             return Err(format!(
                 "--{flag} contains the secret of another flag, which is not printed: change one of them"

@@ -18,7 +18,8 @@ pub(super) fn line(spec: &Spec, chosen: &[&Setting]) -> Option<String> {
     let is_local = LocalKind::ALL.iter().any(|(name, _)| *name == api);
     let is_api_program = is_program(api) && !api.ends_with(".toml");
     let dataset = spec.data.dataset.as_deref().filter(|name| is_program(name));
-    let local = &spec.target.local;
+    let masked = spec.masked();
+    let local = &masked.target.local;
     let starts = [
         ("api", is_local.then(|| format!("the local server of --api {api}"))),
         ("api", is_api_program.then(|| format!("--api {api}"))),

@@ -191,6 +191,37 @@ fn secrets_are_printed_as_references() {
     }
 }
 
+#[test]
+fn each_secret_has_a_variable_of_its_own() {
+    let file = "api = \"local_vllm\"\nmodel = \"m\"\nserver-args = [\"--api-key=first1\", \"--hf-token\", \"second2\", \
+                \"--api-key=first1\"]\nheaders = [\"X-Token=third3\", \"X.Token=fourth4\"]\n\
+                [[scenario]]\nname = \"a\"\napi-key = \"fifth5\"\n[[scenario]]\nname = \"b\"\napi-key = \"sixth6\"\n\
+                [[scenario]]\nname = \"c\"\napi-key = \"fifth5\"\n";
+    let first = calls_of("--config FILE", file, &[]).unwrap();
+    let printed = print(&first).unwrap();
+    let values = [
+        ("SERVER_ARGS", "--api-key=first1"),
+        ("SERVER_ARGS_2", "second2"),
+        ("HEADER_X_TOKEN", "third3"),
+        ("HEADER_X_TOKEN_2", "fourth4"),
+        ("API_KEY", "fifth5"),
+        ("API_KEY_2", "sixth6"),
+    ];
+    let variable = |name: &str| {
+        let name = name.strip_prefix("RINGMARK_SECRET_")?;
+        values.iter().find(|(of_value, _)| *of_value == name).map(|(_, value)| value.to_string())
+    };
+    for (number, call) in calls_of("--config FILE", &printed, &[]).unwrap().iter().enumerate() {
+        let spec = crate::prepare::secret_values::resolve(&call.spec, &variable).unwrap();
+        assert_eq!(spec, first[number].spec, "{printed}");
+    }
+    for (_, secret) in values {
+        assert!(!printed.contains(secret), "{printed}");
+        let programs = first[0].programs.clone().unwrap();
+        assert!(!programs.contains(secret), "{programs}");
+    }
+}
+
 /// Values to try for a flag that takes one; those that it rejects are left out.
 const CANDIDATES: [&str; 17] = [
     "1",

@@ -1,6 +1,7 @@
 //! Layout of a bar within the width of the terminal. A bar that wraps to a second line leaves fragments on redraw.
 
 use indicatif::ProgressStyle;
+use unicode_width::UnicodeWidthStr;
 
 /// The count beside a bar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +87,7 @@ pub fn wrapped(text: &str, width: usize) -> String {
     for line in text.split_inclusive('\n') {
         let mut column = 0;
         for word in line.split_inclusive(' ') {
-            let shown = word.trim_end().chars().count();
+            let shown = word.trim_end().width();
             if column > INDENT && column + shown > width {
                 out.truncate(out.trim_end_matches(' ').len());
                 out.push('\n');
@@ -94,7 +95,7 @@ pub fn wrapped(text: &str, width: usize) -> String {
                 column = INDENT;
             }
             out.push_str(word);
-            column += word.chars().count();
+            column += word.width();
         }
     }
     out
@@ -125,6 +126,8 @@ mod tests {
     fn lines_break_between_words() {
         assert_eq!(wrapped("one two three\nfour\n", 9), "one two\n    three\nfour\n");
         assert_eq!(wrapped("short\n", 80), "short\n");
+        // A Chinese character has two columns.
+        assert_eq!(wrapped("模型 千问 abc\n", 10), "模型 千问\n    abc\n");
         let long = "x".repeat(30);
         assert_eq!(wrapped(&format!("a {long} b\n"), 10), format!("a {long}\n    b\n"));
     }

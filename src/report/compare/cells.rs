@@ -27,29 +27,42 @@ pub fn cells(row: &Row, language: Language) -> Vec<String> {
     let format = NumberFormat::for_row(row);
     let optional = |value: Option<f64>| value.map_or_else(|| "-".to_string(), |value| format.text(value));
     let marked = |value: Value| optional(value.value) + if value.few { "*" } else { "" };
-    let interval = row.difference.map_or_else(
+    let known = row.difference.filter(|difference| difference.low.is_some() || difference.high.is_some());
+    let interval = known.map_or_else(
         || "-".to_string(),
         |difference| format!("{} .. {}", optional(difference.low), optional(difference.high)),
     );
     vec![
-        figure(row, &format, language),
+        figure(row, language),
         marked(row.a),
         marked(row.b),
         optional(row.change()),
-        row.percent().map_or_else(|| "-".to_string(), |percent| unsigned_zero(format!("{percent:+.1}"))),
+        row.percent().map_or_else(|| "-".to_string(), percent_text),
         interval,
         verdict(row.verdict, language).to_string(),
     ]
 }
 
-fn figure(row: &Row, format: &NumberFormat, language: Language) -> String {
+/// A change in percent: larger ones than [`MOST_PERCENT`] are not meant to be compared.
+pub(super) fn percent_text(percent: f64) -> String {
+    match percent > MOST_PERCENT {
+        true => format!("> {MOST_PERCENT:.0}"),
+        false => unsigned_zero(format!("{percent:+.1}")),
+    }
+}
+
+/// The figure with its unit; times are in milliseconds.
+fn figure(row: &Row, language: Language) -> String {
     match row.name {
         RowName::Label(label) => label.text(language).to_string(),
-        RowName::Time(statistic, figure) => {
-            let unit = if format.factor > 1.0 { "ms" } else { "s" };
-            time_name(statistic, figure, unit, language)
-        }
+        RowName::Time(statistic, figure) => time_name(statistic, figure, "ms", language),
     }
+}
+
+/// The figure without its unit.
+pub(super) fn plain_name(row: &Row, language: Language) -> String {
+    let name = figure(row, language);
+    name.split_once(" (").map_or(name.as_str(), |(name, _)| name).to_string()
 }
 
 fn verdict(verdict: Verdict, language: Language) -> &'static str {
@@ -75,6 +88,8 @@ struct NumberFormat {
 
 /// Significant digits of the larger value, and of the larger end of the interval.
 const DIGITS: i32 = 3;
+/// The largest change in percent that is shown as a number.
+const MOST_PERCENT: f64 = 1000.0;
 /// Maximum of significant digits of a value, however small its difference is.
 const MOST_DIGITS: i32 = 7;
 
@@ -83,9 +98,9 @@ impl NumberFormat {
         let largest = |values: [Option<f64>; 2]| values.into_iter().flatten().map(f64::abs).fold(0.0, f64::max);
         let value = largest([row.a.value, row.b.value]);
         let factor = match row.kind {
-            Kind::Time if value < 1.0 => 1e3,
+            Kind::Time => 1e3,
             Kind::Share => 100.0,
-            Kind::Count | Kind::Rate | Kind::Time => 1.0,
+            Kind::Count | Kind::Rate => 1.0,
         };
         if row.kind == Kind::Count {
             return NumberFormat { factor, decimals: None };
@@ -149,10 +164,18 @@ mod tests {
     }
 
     #[test]
-    fn long_times_stay_in_seconds_and_equal_ones_have_no_sign() {
+    fn times_are_in_milliseconds_and_equal_ones_have_no_sign() {
         let cells = cells(&row(Kind::Time, 12.5, 12.5, (-0.0, 0.0)), Language::Zh);
-        assert_eq!(cells[..4], ["平均 ITL (s)", "12.5", "12.5", "0.0"]);
-        assert_eq!(cells[5], "0.0 .. 0.0");
+        assert_eq!(cells[..4], ["平均 ITL (ms)", "12500", "12500", "0"]);
+        assert_eq!(cells[5], "0 .. 0");
+    }
+
+    #[test]
+    fn a_difference_without_an_interval_has_none_and_huge_percentages_are_bounded() {
+        let mut unknown = row(Kind::Rate, 0.001, 95.0, (0.0, 0.0));
+        unknown.difference = Some(Difference { value: 1.0, low: None, high: None });
+        let cells = cells(&unknown, Language::En);
+        assert_eq!((cells[4].as_str(), cells[5].as_str()), ("> 1000", "-"));
     }
 
     #[test]

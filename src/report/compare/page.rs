@@ -1,75 +1,174 @@
 //! A comparison as an HTML page.
 
 use super::cells::{cells, heads};
-use super::rows::{Row, Verdict, compare};
-use super::sides::{Comparison, Entry, about, letter, note};
-use super::warnings::warnings;
+use super::rows::{Compared, Row, Verdict, compare};
+use super::sides::{Comparison, Entry, Load, Side, about, letter, note};
+use super::verdicts::sentence;
+use super::warnings::{Warning, warnings};
 use crate::finding::Severity;
-use crate::report::html::{Words, both, escape, numbers_table, wrap};
+use crate::report::html::{
+    ComparedSide, Contents, Stored, Words, both, charts, escape, load_charts, numbers_table, percentile_charts,
+    setup_rows, wrap,
+};
 use crate::report::language::Language;
 use crate::report::table::few_note;
 
+/// More sentences than these are only in the sections of their loads.
+const MOST_SENTENCES: usize = 6;
+
+/// Two entries of a load.
+struct Pair<'a> {
+    a: &'a Entry<'a>,
+    b: &'a Entry<'a>,
+    compared: Compared,
+}
+
 /// The page, self-contained, in both languages; it is shown in `language` first.
 pub fn html(comparison: &Comparison<'_>, language: Language) -> String {
-    let title = Words::each(|language| title(language).to_string());
-    wrap(&title, &both(|language| body(comparison, language)), language)
-}
-
-fn title(language: Language) -> &'static str {
-    language.pick("Comparison of runs", "测试对比")
-}
-
-fn body(comparison: &Comparison<'_>, language: Language) -> String {
-    let title = title(language);
-    // Paths and names of models are long words, which would make a phone scroll sideways.
-    let mut body = format!("<h1>{title}</h1><ul style=\"overflow-wrap:anywhere\">");
-    for (number, side) in comparison.sides.iter().enumerate() {
-        let line = format!("{}: {} ({})", letter(number), about(side, language), side.name);
-        body.push_str(&format!("<li>{}</li>", escape(&line)));
+    let title = Words::new("Comparison of runs", "测试对比");
+    let mut contents = Contents::default();
+    let loads: Vec<(&Load<'_>, Vec<Pair<'_>>)> = comparison.loads.iter().map(|load| (load, pairs(load))).collect();
+    let mut body = both(|language| quotes(&loads, language) + &all_warnings(&loads, language));
+    body.push_str(&contents.heading("h2", "setup", Words::new("What was compared", "对比内容")));
+    body.push_str(&both(|language| setup(&comparison.sides, language)));
+    if comparison.loads.len() > 1 {
+        body.push_str(&contents.heading("h2", "load-curves", Words::new("Load curves", "负载曲线")));
+        let sides: Vec<ComparedSide<'_>> =
+            comparison.sides.iter().enumerate().map(|(place, side)| compared_side(place, &side.runs)).collect();
+        body.push_str(&charts(&load_charts(&sides)));
     }
-    body.push_str("</ul>");
-    for load in &comparison.loads {
-        let Some((first, others)) = load.entries.split_first() else { continue };
-        let heading = match load.name {
-            Some(name) => {
-                body.push_str(&format!("<h2>{}</h2>", escape(&name.text(language))));
-                "h3"
-            }
-            None => "h2",
+    for (index, (load, pairs)) in loads.iter().enumerate() {
+        body.push_str(&section(index, load, pairs, &mut contents));
+    }
+    body.push_str(&both(|language| ending(comparison, language)));
+    wrap(&title, &format!("<h1>{}</h1>{}{body}", title.html(), contents.menu()), language)
+}
+
+/// Each other entry of a load with the first.
+fn pairs<'a>(load: &'a Load<'a>) -> Vec<Pair<'a>> {
+    let Some((a, others)) = load.entries.split_first() else { return Vec::new() };
+    others.iter().map(|b| Pair { a, b, compared: compare(&a.runs, &b.runs) }).collect()
+}
+
+/// The sentences that can be quoted.
+fn quotes(loads: &[(&Load<'_>, Vec<Pair<'_>>)], language: Language) -> String {
+    let all = loads.iter().flat_map(|(load, pairs)| pairs.iter().map(move |pair| (load, pair)));
+    let text = |(load, pair): (&&Load<'_>, &Pair<'_>)| {
+        let sentence = sentence(&letter(pair.b.side), &pair.compared, language);
+        let load = load.name.map_or_else(String::new, |name| name.text(language) + language.pick(": ", "："));
+        (!sentence.is_empty()).then(|| format!("<p class=\"quote\">{}</p>", escape(&format!("{load}{sentence}"))))
+    };
+    let sentences: Vec<String> = all.filter_map(text).collect();
+    if sentences.len() > MOST_SENTENCES { String::new() } else { sentences.concat() }
+}
+
+/// The warnings about all pairs.
+fn all_warnings(loads: &[(&Load<'_>, Vec<Pair<'_>>)], language: Language) -> String {
+    let several = loads.iter().map(|load| load.1.len()).sum::<usize>() > 1;
+    let of_pair = |load: &Load<'_>, pair: &Pair<'_>| -> String {
+        let place = match (several, load.name) {
+            (false, _) => String::new(),
+            (true, Some(name)) => name.text(language) + language.pick(": ", "："),
+            (true, None) => format!("{}{}", letter(pair.b.side), language.pick(" against A: ", " 对比 A：")),
         };
-        for other in others {
-            let (name, against) = (letter(other.side), language.pick("against", "对比"));
-            body.push_str(&format!("<{heading}>{name} {against} A</{heading}>{}", pair(first, other, language)));
+        let all = warnings(pair.a, pair.b, &pair.compared, language);
+        all.iter().map(|warning| warning_html(warning, &place, language)).collect()
+    };
+    loads.iter().flat_map(|(load, pairs)| pairs.iter().map(|pair| of_pair(load, pair))).collect()
+}
+
+fn warning_html(warning: &Warning, place: &str, language: Language) -> String {
+    let (class, name) = match warning.severity {
+        Severity::Void => ("void", language.pick("VOID", "无效")),
+        Severity::Caution | Severity::Note => ("caution", language.pick("Caution", "注意")),
+    };
+    format!("<div class=\"finding {class}\"><b>{name}</b>{}</div>", escape(&format!("{place}{}", warning.text)))
+}
+
+/// What was run on each side; what is equal on all of them is there once.
+fn setup(sides: &[Side<'_>], language: Language) -> String {
+    let of_side = |side: &Side<'_>| {
+        let runs: Vec<Stored<'_>> =
+            side.runs.iter().map(|run| Stored { run: &run.run, summary: &run.summary }).collect();
+        let mut rows = vec![
+            (language.pick("Runs", "测试"), escape(&about(side, language))),
+            (language.pick("Files", "文件"), escape(&side.name)),
+        ];
+        rows.extend(setup_rows(&runs, language));
+        rows
+    };
+    let columns: Vec<Vec<(&str, String)>> = sides.iter().map(of_side).collect();
+    let mut names: Vec<&str> = Vec::new();
+    for (name, _) in columns.iter().flatten() {
+        if !names.contains(name) {
+            names.push(name);
         }
     }
-    for missing in &comparison.missing {
-        body.push_str(&format!("<p>{}</p>", escape(&missing.text(language))));
-    }
-    body.push_str(&format!("<p class=\"note\">{}</p>", note(comparison, language)));
-    body
+    let head: String = (0..sides.len()).map(|place| format!("<th>{}</th>", letter(place))).collect();
+    let row = |name: &&str| {
+        let value = |column: &Vec<(&str, String)>| {
+            column.iter().find(|row| row.0 == *name).map_or_else(|| "-".to_string(), |row| row.1.clone())
+        };
+        let values: Vec<String> = columns.iter().map(value).collect();
+        let cells = match values.iter().all(|value| *value == values[0]) {
+            true => format!("<td colspan=\"{}\">{}</td>", values.len(), values[0]),
+            false => values.iter().map(|value| format!("<td>{value}</td>")).collect(),
+        };
+        format!("<tr><th>{}</th>{cells}</tr>", escape(name))
+    };
+    let rows: String = names.iter().map(row).collect();
+    format!(
+        "<div class=\"scroll\"><table class=\"words facts\"><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
 }
 
-/// Warnings and table of two entries.
-fn pair(a: &Entry<'_>, b: &Entry<'_>, language: Language) -> String {
-    let compared = compare(&a.runs, &b.runs);
+fn compared_side<'a>(place: usize, runs: &[&'a crate::report::Measured]) -> ComparedSide<'a> {
+    ComparedSide { name: letter(place), runs: runs.iter().map(|run| (&run.summary, run.samples.as_slice())).collect() }
+}
+
+/// A load: the figures of each pair, and the percentiles of all sides.
+fn section(index: usize, load: &Load<'_>, pairs: &[Pair<'_>], contents: &mut Contents) -> String {
     let mut out = String::new();
-    for warning in warnings(a, b, &compared, language) {
-        let (class, name) = match warning.severity {
-            Severity::Void => ("void", language.pick("VOID", "无效")),
-            Severity::Caution | Severity::Note => ("caution", language.pick("Caution", "注意")),
-        };
-        let text = escape(&warning.text);
-        out.push_str(&format!("<div class=\"finding {class}\"><b>{name}</b>{text}</div>"));
+    let id = format!("load-{}", index + 1);
+    for (place, pair) in pairs.iter().enumerate() {
+        let name = letter(pair.b.side);
+        let title = Words::new(format!("{name} against A"), format!("{name} 对比 A"));
+        match load.name {
+            Some(load) if place == 0 => {
+                out.push_str(&contents.heading("h2", &id, Words::each(|language| load.text(language))))
+            }
+            Some(_) => {}
+            None => out.push_str(&contents.heading("h2", &format!("{id}-{name}"), title.clone())),
+        }
+        if load.name.is_some() {
+            out.push_str(&format!("<h3>{}</h3>", title.html()));
+        }
+        out.push_str(&both(|language| figures(pair, language)));
     }
+    let sides: Vec<ComparedSide<'_>> =
+        load.entries.iter().map(|entry| compared_side(entry.side, &entry.runs)).collect();
+    out + &charts(&percentile_charts(&sides))
+}
+
+/// The table of two entries.
+fn figures(pair: &Pair<'_>, language: Language) -> String {
+    let Pair { b, compared, .. } = pair;
     let class = |row: &Row| match row.verdict {
         Verdict::Better => "good",
         Verdict::Worse => "bad",
         _ => "",
     };
     let rows: Vec<(&str, Vec<String>)> = compared.rows.iter().map(|row| (class(row), cells(row, language))).collect();
-    out.push_str(&numbers_table(&heads(&letter(b.side), language), &rows));
+    let mut out = numbers_table(&heads(&letter(b.side), language), &rows);
     if compared.rows.iter().any(|row| row.a.few || row.b.few) {
         out.push_str(&format!("<p class=\"note\">* {}</p>", few_note(language)));
     }
     out
+}
+
+/// The loads that were not compared, and what the intervals cover.
+fn ending(comparison: &Comparison<'_>, language: Language) -> String {
+    let missing = comparison.missing.iter().map(|missing| format!("<p>{}</p>", escape(&missing.text(language))));
+    let missing: String = missing.collect();
+    format!("{missing}<p class=\"note\">{}</p>", note(comparison, language))
 }

@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::sides::{Comparison, Entry, Load, LoadName, Missing, Side};
-use crate::record::facts::RunFacts;
+use super::sides::{Comparison, Entry, Load, LoadName, Missing, Side, is_offered_alike, is_same_load};
 use crate::report::Measured;
 use crate::report::repeats::are_repeats;
 
@@ -32,6 +31,14 @@ pub fn comparison<'a>(given: &[Given<'a>]) -> Comparison<'a> {
     }
     let side = |runs: Runs<'a>| Side { name: runs[0].0.display().to_string(), runs: measured(&runs) };
     Comparison::of_sides(sides.into_iter().map(side).collect())
+}
+
+/// Each argument as one side, whichever calls made its runs: builds that were measured in turn have a folder each.
+pub fn pooled<'a>(given: &[Given<'a>]) -> Comparison<'a> {
+    let side = |of: &Given<'a>| Side { name: common_place(&of.runs).display().to_string(), runs: measured(&of.runs) };
+    let sides: Vec<Side<'a>> = given.iter().map(side).collect();
+    let has_one_load = |side: &Side<'a>| loads(&side.runs).len() == 1;
+    if sides.iter().all(has_one_load) { Comparison::of_sides(sides) } else { of_sweeps(sides) }
 }
 
 type Runs<'a> = Vec<(PathBuf, &'a Measured)>;
@@ -114,15 +121,6 @@ fn loads<'a>(runs: &[&'a Measured]) -> Vec<Vec<&'a Measured>> {
         parallel_a.cmp(&parallel_b).then(rate_a.total_cmp(&rate_b)).then(requests_a.cmp(&requests_b))
     });
     loads
-}
-
-/// The load and its length.
-fn is_same_load(a: &RunFacts, b: &RunFacts) -> bool {
-    is_offered_alike(a, b) && (a.requests, a.duration_ns) == (b.requests, b.duration_ns)
-}
-
-fn is_offered_alike(a: &RunFacts, b: &RunFacts) -> bool {
-    (a.mode, a.parallel, a.rate_per_s, &a.arrival) == (b.mode, b.parallel, b.rate_per_s, &b.arrival)
 }
 
 /// Pairs each load of the first call with the same load of the others. Loads that differ only in their length are

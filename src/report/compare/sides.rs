@@ -3,8 +3,7 @@
 use crate::record::facts::RunFacts;
 use crate::report::language::Language;
 use crate::report::load_name::load_name;
-use crate::report::{Measured, repeats, workload};
-use crate::stats::Summary;
+use crate::report::{Measured, workload};
 use crate::time::format_ns;
 
 /// The sides of a comparison: A, B and so on.
@@ -67,12 +66,14 @@ impl<'a> Comparison<'a> {
         Comparison { loads: vec![Load { name: None, entries }], missing: Vec::new(), sides }
     }
 
-    /// The first two sides whose runs of a load are of different workloads, and in what they differ.
+    /// The first two sides whose runs of a load are of different workloads, and in what they differ. It is one side twice
+    /// if its own runs differ.
     pub fn first_difference(&self) -> Option<(&Side<'a>, &Side<'a>, Vec<String>)> {
-        let pairs = self.loads.iter().filter_map(|load| load.entries.split_first());
-        let mut pairs = pairs.flat_map(|(first, others)| others.iter().map(move |other| (first, other)));
-        pairs.find_map(|(first, other)| {
-            let differences = workload::differences(first.runs[0], other.runs[0]);
+        let pairs = self.loads.iter().filter_map(|load| load.entries.first().map(|first| (first, &load.entries)));
+        let runs = pairs.flat_map(|(first, all)| all.iter().map(move |other| (first, other)));
+        let mut runs = runs.flat_map(|(first, other)| other.runs.iter().map(move |run| (first, other, run)));
+        runs.find_map(|(first, other, run)| {
+            let differences = workload::differences(first.runs[0], run);
             let sides = || (&self.sides[first.side], &self.sides[other.side]);
             (!differences.is_empty()).then(|| (sides().0, sides().1, differences))
         })
@@ -104,6 +105,16 @@ impl Missing<'_> {
     }
 }
 
+/// The load and its length.
+pub(super) fn is_same_load(a: &RunFacts, b: &RunFacts) -> bool {
+    is_offered_alike(a, b) && (a.requests, a.duration_ns) == (b.requests, b.duration_ns)
+}
+
+/// The load, whatever its length.
+pub(super) fn is_offered_alike(a: &RunFacts, b: &RunFacts) -> bool {
+    (a.mode, a.parallel, a.rate_per_s, &a.arrival) == (b.mode, b.parallel, b.rate_per_s, &b.arrival)
+}
+
 /// A for the first side, B for the second, and so on.
 pub(super) fn letter(number: usize) -> String {
     match u8::try_from(number) {
@@ -114,14 +125,19 @@ pub(super) fn letter(number: usize) -> String {
 
 /// The line that introduces a side.
 pub(super) fn about(side: &Side<'_>, language: Language) -> String {
-    let summaries: Vec<&Summary> = side.runs.iter().map(|run| &run.summary).collect();
-    let facts = &summaries[0].facts;
+    let facts = &side.runs[0].summary.facts;
+    let mut loads: Vec<&RunFacts> = Vec::new();
+    for run in &side.runs {
+        if !loads.iter().any(|load| is_same_load(load, &run.summary.facts)) {
+            loads.push(&run.summary.facts);
+        }
+    }
     let runs = match (side.runs.len(), language) {
         (1, _) => String::new(),
         (count, Language::En) => format!(", {count} runs"),
         (count, Language::Zh) => format!("，{count} 次测试"),
     };
-    let load = match (repeats::groups(&summaries).len(), language) {
+    let load = match (loads.len(), language) {
         (1, _) => load_name(facts, language),
         (loads, Language::En) => format!("{loads} loads"),
         (loads, Language::Zh) => format!("{loads} 档负载"),

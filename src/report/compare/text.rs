@@ -4,6 +4,7 @@ use super::cells::{cells, heads};
 use super::gate::{self, Gate};
 use super::rows::compare;
 use super::sides::{Comparison, Entry, about, letter, note};
+use super::verdicts::sentence;
 use super::warnings::warnings;
 use crate::finding::Severity;
 use crate::report::language::Language;
@@ -71,6 +72,10 @@ fn pair(a: &Entry<'_>, b: &Entry<'_>, width: usize) -> String {
     blocks(table, width).iter().for_each(|block| out.push_str(&block.render()));
     if compared.rows.iter().any(|row| row.a.few || row.b.few) {
         out.push_str(&wrap("* ", &few_note(Language::En), width));
+    }
+    let sentence = sentence(&letter(b.side), &compared, Language::En);
+    if !sentence.is_empty() {
+        out.push_str(&wrap("", &sentence, width));
     }
     out
 }

@@ -1,20 +1,18 @@
 //! aiperf's `profile_export.jsonl`: one JSON object a line for each request.
 
-use std::path::Path;
-
 use serde_json::{Map, Value as Json, json};
 
 use super::unix_time::unix_ns;
 use crate::record::{Block, Outcome, Phase, RequestRecord};
 use crate::report::Measured;
 use crate::stats::metric;
+use crate::store::StoreError;
 use crate::store::reader::Detail;
-use crate::store::{Reader, StoreError};
 
 /// The file's content, in the order in which requests ended.
-pub fn lines(database: &Path, measured: &Measured) -> Result<String, StoreError> {
+pub fn lines(measured: &Measured) -> Result<String, StoreError> {
     let mut out = String::new();
-    Reader::open(database)?.each_block(Phase::Measured, Detail::Figures, |block| {
+    measured.each_block(Phase::Measured, Detail::Figures, |block| {
         for record in &block.records {
             out.push_str(&line(record, block, measured).to_string());
             out.push('\n');

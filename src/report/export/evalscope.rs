@@ -8,8 +8,8 @@ use serde_json::{Map, Value as Json, json};
 
 use super::{ExportError, make_folder, write};
 use crate::record::facts::{Mode, RunFacts};
+use crate::report::Measured;
 use crate::report::json::speed_rows;
-use crate::report::{Measured, measured};
 use crate::stats::Summary;
 use crate::stats::quantile::nearest_rank;
 use crate::stats::samples::Sample;
@@ -32,19 +32,23 @@ const ROWS: [(&str, u32); 11] = [
     ("max", 1000),
 ];
 
-/// Writes the runs of these databases below `folder`; returns the folders of the runs. Repetitions of a load are in
-/// `run_2`, `run_3` and so on below it, because evalscope reads one run for each load.
-pub fn write_folder(databases: &[PathBuf], folder: &Path) -> Result<Vec<PathBuf>, ExportError> {
+/// Writes `count` runs, which `read` returns by their number, below `folder`; returns the folders of the runs. Repetitions of a
+/// load are in `run_2`, `run_3` and so on below it, because evalscope reads one run for each load.
+pub fn write_folder(
+    count: usize,
+    read: &dyn Fn(usize) -> Result<Measured, ExportError>,
+    folder: &Path,
+) -> Result<Vec<PathBuf>, ExportError> {
     let mut written: Vec<PathBuf> = Vec::new();
-    for database in databases {
-        let run = measured(database)?;
+    for number in 0..count {
+        let run = read(number)?;
         let name = run_name(&run.summary);
         let place = (1..).map(|number| match number {
             1 => folder.join(&name),
             _ => folder.join(format!("run_{number}")).join(&name),
         });
         let Some(place) = place.into_iter().find(|place| !written.contains(place)) else { continue };
-        write_run(database, &run, &place)?;
+        write_run(&run, &place)?;
         written.push(place);
     }
     Ok(written)
@@ -65,10 +69,11 @@ fn rate(facts: &RunFacts) -> f64 {
     facts.rate_per_s.filter(|&rate| rate > 0.0).unwrap_or(UNKNOWN)
 }
 
-fn write_run(database: &Path, run: &Measured, place: &Path) -> Result<(), ExportError> {
+/// Writes one run.
+pub fn write_run(run: &Measured, place: &Path) -> Result<(), ExportError> {
     let data = place.join("benchmark_data.db");
     make_folder(&data)?;
-    let gaps_s = evalscope::export_plain(database, &data)?;
+    let gaps_s = evalscope::export_plain(&super::parts(run), &data)?;
     let write_json = |name: &str, value: &Json| write(&place.join(name), format!("{value:#}\n").as_bytes());
     write_json("benchmark_args.json", &arguments(run))?;
     write_json("benchmark_summary.json", &summary(run))?;

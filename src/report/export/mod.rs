@@ -10,9 +10,12 @@ mod vllm;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::measured;
+use super::merge::MergeError;
+use super::source::Source;
+use super::{Measured, measured};
 use crate::files;
 use crate::plan::export::{Export, Format};
+use crate::record::Phase;
 use crate::store::{StoreError, evalscope as evalscope_db};
 
 /// Why an export failed.
@@ -20,6 +23,8 @@ use crate::store::{StoreError, evalscope as evalscope_db};
 pub enum ExportError {
     #[error("{0}")]
     Store(#[from] StoreError),
+    #[error("{0}")]
+    Merge(#[from] MergeError),
     #[error("cannot write {}: {cause}", path.display())]
     File { path: PathBuf, cause: std::io::Error },
 }
@@ -28,10 +33,22 @@ pub enum ExportError {
 /// contain one run; with several runs each gets a file of its own, with the run's folder in its name before the
 /// extension.
 pub fn write_all(exports: &[Export], databases: &[PathBuf]) -> Result<Vec<PathBuf>, ExportError> {
+    write_runs(exports, databases, &|number| Ok(measured(&databases[number])?))
+}
+
+/// Writes all exports of runs that `read` returns by their number. `names` has a database of each, after whose folder its
+/// files are named.
+pub(crate) fn write_runs(
+    exports: &[Export],
+    names: &[PathBuf],
+    read: &dyn Fn(usize) -> Result<Measured, ExportError>,
+) -> Result<Vec<PathBuf>, ExportError> {
     let mut written = Vec::new();
     for export in exports {
         if matches!(export.format, Format::LmdeployCsv | Format::LmdeployApiCsv) {
-            let summaries = databases.iter().map(|path| super::from_database(path)).collect::<Result<Vec<_>, _>>()?;
+            let summaries: Result<Vec<_>, _> =
+                (0..names.len()).map(|number| read(number).map(|run| run.summary)).collect();
+            let summaries = summaries?;
             let by_load = super::advice::by_load(&summaries.iter().collect::<Vec<_>>());
             let text = match export.format {
                 Format::LmdeployApiCsv => csv::lmdeploy_api(&by_load),
@@ -42,37 +59,43 @@ pub fn write_all(exports: &[Export], databases: &[PathBuf]) -> Result<Vec<PathBu
             continue;
         }
         if export.format == Format::Evalscope {
-            written.extend(evalscope::write_folder(databases, &export.path)?);
+            written.extend(evalscope::write_folder(names.len(), read, &export.path)?);
             continue;
         }
-        for (number, database) in databases.iter().enumerate() {
-            let path = path_of_run(&export.path, database, number, databases.len());
-            write_one(export.format, database, &path)?;
+        for (number, name) in names.iter().enumerate() {
+            let path = path_of_run(&export.path, name, number, names.len());
+            write_one(export.format, &read(number)?, &path)?;
             written.push(path);
         }
     }
     Ok(written)
 }
 
-/// Writes the CSV of one summary.
-pub(crate) fn write_csv(path: &Path, summary: &crate::stats::Summary) -> Result<(), ExportError> {
-    write(path, csv::lmdeploy(&[summary]).as_bytes())
-}
-
-fn write_one(format: Format, database: &Path, path: &Path) -> Result<(), ExportError> {
+fn write_one(format: Format, run: &Measured, path: &Path) -> Result<(), ExportError> {
     let text = match format {
-        Format::LmdeployCsv => csv::lmdeploy(&[&super::from_database(database)?]),
-        Format::LmdeployApiCsv => csv::lmdeploy_api(&[&super::from_database(database)?]),
-        Format::Vllm => vllm::json(database, &measured(database)?)?,
-        Format::Aiperf => aiperf::lines(database, &measured(database)?)?,
-        Format::Llmd => llmd::json(&measured(database)?),
-        Format::Evalscope => return evalscope::write_folder(&[database.to_path_buf()], path).map(drop),
+        Format::LmdeployCsv => csv::lmdeploy(&[&run.summary]),
+        Format::LmdeployApiCsv => csv::lmdeploy_api(&[&run.summary]),
+        Format::Vllm => vllm::json(run)?,
+        Format::Aiperf => aiperf::lines(run)?,
+        Format::Llmd => llmd::json(run),
+        Format::Evalscope => return evalscope::write_run(run, path),
         Format::EvalscopeDb => {
             make_folder(path)?;
-            return Ok(evalscope_db::export(database, path)?);
+            return Ok(evalscope_db::export(&parts(run), path)?);
         }
     };
     write(path, text.as_bytes())
+}
+
+/// The databases of a run, for the databases of evalscope.
+fn parts(run: &Measured) -> Vec<evalscope_db::Part> {
+    let offset_ns = run.run.clock.offset_ns();
+    let part = |source: &Source| evalscope_db::Part {
+        path: source.path.clone(),
+        unix_offset_ns: offset_ns.wrapping_add(source.shift_ns),
+        range: source.range(Phase::Measured),
+    };
+    run.sources.iter().map(part).collect()
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), ExportError> {

@@ -3,7 +3,6 @@
 mod steady;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use serde_json::{Map, Value as Json, json};
 
@@ -13,8 +12,8 @@ use crate::report::Measured;
 use crate::report::json_value::finite;
 use crate::stats::metric;
 use crate::stats::quantile::Series;
+use crate::store::StoreError;
 use crate::store::reader::Detail;
-use crate::store::{Reader, StoreError};
 use crate::time::S;
 
 /// The values of each request, in the order of their numbers.
@@ -35,11 +34,11 @@ struct Details {
 }
 
 /// The content of the file. Percentiles are by nearest rank; times are milliseconds if the key says so, else seconds.
-pub fn json(database: &Path, measured: &Measured) -> Result<String, StoreError> {
+pub fn json(measured: &Measured) -> Result<String, StoreError> {
     let s = &measured.summary;
     let facts = &s.facts;
     let steady = steady::window(facts, &measured.samples);
-    let details = details(database, measured, steady.as_ref())?;
+    let details = details(measured, steady.as_ref())?;
     let total = |series: &Series| series.mean.map_or(0, |mean| (mean * series.count as f64).round() as u64);
     let input_tokens = total(&s.series.input_tokens);
     let date = jiff::Timestamp::from_nanosecond(i128::from(measured.run.clock.unix_ns))
@@ -110,12 +109,12 @@ fn add_statistics(map: &mut Map<String, Json>, name: &str, series: &Series) {
     map.insert(format!("p99_{name}_ms"), ms(series.value(990)));
 }
 
-fn details(database: &Path, measured: &Measured, steady: Option<&steady::Window>) -> Result<Details, StoreError> {
+fn details(measured: &Measured, steady: Option<&steady::Window>) -> Result<Details, StoreError> {
     let mut rows: Vec<(u64, Row)> = Vec::with_capacity(measured.samples.len());
     let from = measured.samples.first().map_or(0, |sample| sample.due);
     let mut events_of_second = BTreeMap::new();
     let mut steady_tokens = 0.0;
-    Reader::open(database)?.each_block(Phase::Measured, Detail::Everything, |block| {
+    measured.each_block(Phase::Measured, Detail::Everything, |block| {
         for record in &block.records {
             if record.outcome == Outcome::Ok {
                 let arrivals = record.arrivals.slice(&block.arrivals);

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::run::Run;
+use super::run::Stored;
 use crate::plan::sla::SearchPlan;
 use crate::report::table::cut;
 use crate::spec::Spec;
@@ -31,8 +31,8 @@ const OF_EACH_RUN: [&str; 3] = ["number", "parallel", "rate"];
 const LONGEST: usize = 240;
 
 /// The command; `None` without stored arguments.
-pub fn command(runs: &[&Run]) -> Option<String> {
-    let mut runs: Vec<&Run> = runs.to_vec();
+pub fn command(runs: &[Stored<'_>]) -> Option<String> {
+    let mut runs: Vec<Stored<'_>> = runs.to_vec();
     runs.sort_by_key(|run| (run.run.clock.unix_ns, run.run.facts.run));
     let of_runs: Vec<Map<String, Json>> = runs.iter().filter_map(|run| arguments(&run.run.arguments_json)).collect();
     let first = of_runs.first()?;

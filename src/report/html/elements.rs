@@ -42,11 +42,6 @@ pub fn fixed(value: Option<f64>, decimals: usize) -> String {
     value.map_or_else(|| "-".to_string(), |value| digits(value, decimals))
 }
 
-/// The name of a time in seconds, for a column that has milliseconds.
-pub fn in_ms(name: &str) -> String {
-    name.replace("(s)", "(ms)")
-}
-
 /// The meaning of the mark of percentiles.
 pub fn few_note(language: Language) -> String {
     format!("<p class=\"note\">* {}</p>", table::few_note(language))

@@ -17,7 +17,8 @@ use crate::stats::Summary;
 const WIDE: f64 = 8.0;
 
 /// The runs at each load, from the lowest to the highest.
-struct Loads<'a> {
+#[derive(Debug)]
+pub struct Loads<'a> {
     groups: Vec<(f64, Vec<&'a Summary>)>,
     x: AxisText,
     criteria: Vec<Criterion>,
@@ -56,7 +57,8 @@ pub fn sweep_charts(runs: &[&Summary]) -> Vec<Chart> {
 }
 
 impl<'a> Loads<'a> {
-    fn new(runs: &[&'a Summary]) -> Loads<'a> {
+    /// The runs sorted by load.
+    pub fn new(runs: &[&'a Summary]) -> Loads<'a> {
         let by_rate = runs.iter().all(|run| run.facts.parallel.is_none());
         let load = |s: &Summary| if by_rate { s.facts.rate_per_s } else { s.facts.parallel.map(f64::from) };
         let mut ordered: Vec<(f64, &Summary)> = runs.iter().filter_map(|run| Some((load(run)?, *run))).collect();
@@ -74,14 +76,14 @@ impl<'a> Loads<'a> {
     }
 
     /// A figure at each load: the mean of its runs, and their range.
-    fn figure(&self, of: impl Fn(&Summary) -> Option<f64>) -> Vec<Point> {
+    pub fn figure(&self, of: impl Fn(&Summary) -> Option<f64>) -> Vec<Point> {
         let point = |(load, runs): &(f64, Vec<&Summary>)| mean_point(*load, runs, &of);
         self.groups.iter().map(point).collect()
     }
 
     /// The mean or a percentile of a time at each load, seconds. A percentile that is only known by its bound in one of
     /// the runs is known by the highest bound.
-    fn time(&self, time: Time, per_mille: Option<u32>) -> Vec<Point> {
+    pub fn time(&self, time: Time, per_mille: Option<u32>) -> Vec<Point> {
         let Some(per_mille) = per_mille else { return self.figure(|s| bounds::series(s, time).mean) };
         let point = |(load, runs): &(f64, Vec<&Summary>)| {
             let bound = runs.iter().filter_map(|run| bounds::at_most_s(run, time, per_mille)).reduce(f64::max);
@@ -95,12 +97,29 @@ impl<'a> Loads<'a> {
 
     /// A chart over the loads, with ticks at those that were measured.
     fn chart(&self, title: Words, y: AxisText, lines: Vec<ChartLine>) -> Chart {
-        let xs: Vec<f64> = self.groups.iter().map(|group| group.0).collect();
+        Loads::chart_of(std::iter::once(self), title, y, lines)
+    }
+
+    /// A chart over the loads of several sides.
+    pub fn chart_of<'b>(
+        sides: impl Iterator<Item = &'b Loads<'a>>,
+        title: Words,
+        y: AxisText,
+        lines: Vec<ChartLine>,
+    ) -> Chart
+    where
+        'a: 'b,
+    {
+        let sides: Vec<&Loads<'_>> = sides.collect();
+        let mut xs: Vec<f64> = sides.iter().flat_map(|side| side.groups.iter().map(|group| group.0)).collect();
+        xs.sort_unstable_by(f64::total_cmp);
+        xs.dedup();
+        let x = sides.first().map_or_else(AxisText::default, |side| side.x.clone());
         let spread = xs.last().copied().unwrap_or(1.0) / xs.first().copied().unwrap_or(1.0);
         let repeated = lines.iter().flat_map(|line| &line.points).any(|point| point.bar.is_some());
         let note = if repeated { bars_note() } else { Words::default() };
         let x_scale = if spread > WIDE { Scale::Log } else { Scale::Linear };
-        Chart { x_scale, x_ticks: xs, lines, note, ..Chart::new(title, self.x.clone(), y) }
+        Chart { x_scale, x_ticks: xs, lines, note, ..Chart::new(title, x, y) }
     }
 
     fn levels(&self, figure: Figure) -> Vec<super::chart::Level> {
@@ -164,7 +183,7 @@ fn success(loads: &Loads<'_>) -> Chart {
     let percent = loads.figure(|s| success_rate(s).map(|share| share * 100.0));
     let lines = vec![ChartLine::new(Words::new("succeeded", "成功"), percent)];
     let chart = loads.chart(Words::new("Success rate over load", "成功率随负载变化"), AxisText::unit("%"), lines);
-    Chart { y_at_least: Some(100.0), levels: loads.levels(Figure::SucceededPercent), ..chart }
+    Chart { y_at_least: Some(100.0), levels: objectives::success_levels(&loads.criteria), ..chart }
 }
 
 fn per_user(loads: &Loads<'_>) -> Chart {

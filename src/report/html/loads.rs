@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::bounds::{at_most_s, with_ends};
-use super::elements::{at_most_note, charts, few_note, fixed, has_bounds, has_marks, list, table};
+use super::bounds::at_most_s;
+use super::elements::{at_most_note, charts, few_note, has_bounds, has_marks, list, table};
 use super::escape::escape;
 use super::load_plots::sweep_charts;
 use super::parts::finding;
@@ -16,30 +16,69 @@ use crate::report::i18n::Label;
 use crate::report::language::Language;
 use crate::report::load_name::load_name;
 use crate::report::repeats;
-use crate::report::table::{digits, mark};
+use crate::report::table::{Decimals, digits, mark, percent_down};
 use crate::stats::Summary;
+use crate::stats::quantile::Series;
 
-/// A column of the table of loads.
-type Column = (Label, fn(&Summary) -> String);
+/// A cell of the table of loads.
+enum Cell {
+    Unknown,
+    Value(f64),
+    /// A percentile with too few samples beyond it.
+    Few(f64),
+    /// Only its upper bound is known.
+    AtMost(f64),
+    /// The lower and the upper end, with too few samples beyond them.
+    Range(f64, f64, bool),
+}
+
+impl From<Option<f64>> for Cell {
+    fn from(value: Option<f64>) -> Cell {
+        value.map_or(Cell::Unknown, Cell::Value)
+    }
+}
+
+impl Cell {
+    fn values(&self) -> Vec<f64> {
+        match *self {
+            Cell::Unknown => Vec::new(),
+            Cell::Value(value) | Cell::Few(value) | Cell::AtMost(value) => vec![value],
+            Cell::Range(low, high, _) => vec![low, high],
+        }
+    }
+
+    fn text(&self, decimals: Decimals) -> String {
+        match *self {
+            Cell::Unknown => "-".to_string(),
+            Cell::Value(value) => decimals.text(value),
+            Cell::Few(value) => decimals.text(value) + mark(true),
+            Cell::AtMost(value) => format!("≤ {}", decimals.text(value)),
+            Cell::Range(low, high, few) => format!("{} … {}{}", decimals.text(low), decimals.text(high), mark(few)),
+        }
+    }
+}
+
+/// A column of the table of loads: its title, the decimals that its values have at least, and the cell of a run.
+type Column = (Label, usize, fn(&Summary) -> Cell);
 
 const OF_TEXT: [Column; 9] = [
-    (Label::Rps, |s| fixed(s.throughput.requests_per_s, 2)),
-    (Label::OutputTokPerS, |s| fixed(s.throughput.output_tokens_per_s, 1)),
-    (Label::PerUser, |s| fixed(s.per_user(), 1)),
-    (Label::AvgLatencyMs, |s| milliseconds(s, Figure::Latency, None)),
-    (Label::P99LatencyMs, |s| milliseconds(s, Figure::Latency, Some(990))),
-    (Label::AvgTtftMs, |s| milliseconds(s, Figure::Ttft, None)),
-    (Label::P99TtftMs, |s| milliseconds(s, Figure::Ttft, Some(990))),
-    (Label::AvgTpotMs, |s| milliseconds(s, Figure::Tpot, None)),
-    (Label::P99TpotMs, |s| milliseconds(s, Figure::Tpot, Some(990))),
+    (Label::Rps, 2, |s| s.throughput.requests_per_s.into()),
+    (Label::OutputTokPerS, 1, |s| s.throughput.output_tokens_per_s.into()),
+    (Label::PerUser, 1, |s| s.per_user().into()),
+    (Label::AvgLatencyMs, 2, |s| milliseconds(s, Figure::Latency, None)),
+    (Label::P99LatencyMs, 2, |s| milliseconds(s, Figure::Latency, Some(990))),
+    (Label::AvgTtftMs, 2, |s| milliseconds(s, Figure::Ttft, None)),
+    (Label::P99TtftMs, 2, |s| milliseconds(s, Figure::Ttft, Some(990))),
+    (Label::AvgTpotMs, 2, |s| milliseconds(s, Figure::Tpot, None)),
+    (Label::P99TpotMs, 2, |s| milliseconds(s, Figure::Tpot, Some(990))),
 ];
 
 /// The columns of embeddings and rankings.
 const WITHOUT_TEXT: [Column; 4] =
-    [OF_TEXT[0], (Label::InputTokPerS, |s| fixed(s.throughput.input_tokens_per_s, 1)), OF_TEXT[3], OF_TEXT[4]];
+    [OF_TEXT[0], (Label::InputTokPerS, 1, |s| s.throughput.input_tokens_per_s.into()), OF_TEXT[3], OF_TEXT[4]];
 
 /// Only with `--gpus`.
-const PER_GPU: Column = (Label::PerGpu, |s| fixed(s.per_gpu(), 1));
+const PER_GPU: Column = (Label::PerGpu, 1, |s| s.per_gpu().into());
 
 /// The overview of a sweep: a row for each load, the best loads, recommendations, and the load curves.
 pub fn overview(runs: &[&Summary], contents: &mut Contents) -> String {
@@ -60,12 +99,23 @@ pub fn overview(runs: &[&Summary], contents: &mut Contents) -> String {
 fn load_table(runs: &[&Summary], columns: &[Column], language: Language) -> String {
     // With few requests, the rate of a random schedule can differ much from its nominal rate.
     let scheduled = runs.iter().any(|run| run.facts.mode != Mode::Closed);
-    let mut head = vec![language.pick("Load", "负载")];
-    head.extend(scheduled.then(|| language.pick("Offered req/s", "到达率 (req/s)")));
-    head.extend(columns.iter().map(|(label, _)| label.text(language)));
-    head.push(language.pick("Success", "成功率"));
-    let head: Vec<String> = head.into_iter().map(str::to_string).collect();
-    let rows: Vec<(&str, Vec<String>)> = runs.iter().map(|run| load_row(run, columns, scheduled, language)).collect();
+    let mut shown: Vec<(&str, Vec<String>)> = vec![(language.pick("Load", "负载"), names(runs, language))];
+    if scheduled {
+        let offered: Vec<Cell> = runs.iter().map(|run| run.rates.offered_per_s.into()).collect();
+        shown.push((language.pick("Offered req/s", "到达率 (req/s)"), equal_decimals(&offered, 2)));
+    }
+    for (label, least, cell) in columns {
+        let cells: Vec<Cell> = runs.iter().map(|run| cell(run)).collect();
+        shown.push((label.text(language), equal_decimals(&cells, *least)));
+    }
+    let percent = |share: f64| format!("{} %", percent_down(share));
+    let success = |run: &&Summary| success_rate(run).map_or_else(|| "-".to_string(), percent);
+    shown.push((language.pick("Success", "成功率"), runs.iter().map(success).collect()));
+    let head: Vec<String> = shown.iter().map(|column| column.0.to_string()).collect();
+    let row = |(place, run): (usize, &&Summary)| {
+        (class(run), shown.iter().map(|column| column.1[place].clone()).collect::<Vec<String>>())
+    };
+    let rows: Vec<(&str, Vec<String>)> = runs.iter().enumerate().map(row).collect();
     let mut out = table(&head, &rows);
     if rows.iter().any(|row| has_marks(&row.1)) {
         out.push_str(&few_note(language));
@@ -93,14 +143,27 @@ fn conclusions(runs: &[&Summary], language: Language) -> String {
     out
 }
 
+/// The cells of a column as text, with the same decimals.
+fn equal_decimals(cells: &[Cell], least: usize) -> Vec<String> {
+    let decimals = Decimals::for_digits(cells.iter().flat_map(Cell::values), least);
+    cells.iter().map(|cell| cell.text(decimals)).collect()
+}
+
 /// The mean or a percentile of a time in milliseconds.
-fn milliseconds(s: &Summary, time: Figure, per_mille: Option<u32>) -> String {
-    let text = |seconds: f64| digits(seconds * 1e3, 1);
-    let Some(per_mille) = per_mille else { return with_ends(s, time, |series| series.mean, text) };
-    let few = super::bounds::series(s, time).at(per_mille).is_some_and(|quantile| quantile.few);
-    match at_most_s(s, time, per_mille) {
-        Some(bound) => format!("≤ {}", text(bound)),
-        None => with_ends(s, time, |series| series.value(per_mille), text) + mark(few),
+fn milliseconds(s: &Summary, time: Figure, per_mille: Option<u32>) -> Cell {
+    if let Some(bound) = per_mille.and_then(|per_mille| at_most_s(s, time, per_mille)) {
+        return Cell::AtMost(bound * 1e3);
+    }
+    let value = |series: &Series| match per_mille {
+        Some(per_mille) => series.value(per_mille).map(|seconds| seconds * 1e3),
+        None => series.mean.map(|seconds| seconds * 1e3),
+    };
+    let (low, high) = super::bounds::ends(s, time);
+    let few = per_mille.and_then(|at| low.at(at)).is_some_and(|quantile| quantile.few);
+    match (value(low), value(high)) {
+        (Some(low), Some(high)) if low != high => Cell::Range(low, high, few),
+        (Some(value), _) if few => Cell::Few(value),
+        (value, _) => value.into(),
     }
 }
 
@@ -129,16 +192,17 @@ fn findings_of_runs(runs: &[&Summary], language: Language) -> String {
     if all.is_empty() { all } else { format!("<h3>{title}</h3>{all}") }
 }
 
-fn load_row(run: &Summary, columns: &[Column], scheduled: bool, language: Language) -> (&'static str, Vec<String>) {
-    let class = match Grade::from_share(success_rate(run)) {
+/// The names of the loads; void runs are marked.
+fn names(runs: &[&Summary], language: Language) -> Vec<String> {
+    let void = |run: &Summary| if run.is_void() { language.pick(" (void)", "（无效）") } else { "" };
+    runs.iter().map(|run| load_name(&run.facts, language) + void(run)).collect()
+}
+
+/// The CSS class of the row of a run.
+fn class(run: &Summary) -> &'static str {
+    match Grade::from_share(success_rate(run)) {
         Grade::Good => "good",
         Grade::Passable => "passable",
         Grade::Bad => "bad",
-    };
-    let void = if run.is_void() { language.pick(" (void)", "（无效）") } else { "" };
-    let mut cells = vec![load_name(&run.facts, language) + void];
-    cells.extend(scheduled.then(|| fixed(run.rates.offered_per_s, 2)));
-    cells.extend(columns.iter().map(|(_, cell)| cell(run)));
-    cells.push(success_rate(run).map_or_else(|| "-".to_string(), |share| format!("{:.1} %", share * 100.0)));
-    (class, cells)
+    }
 }

@@ -4,6 +4,7 @@ mod axis;
 mod bounds;
 mod chart;
 mod command;
+mod compared_plots;
 mod elements;
 mod escape;
 mod gap_quantiles;
@@ -23,13 +24,14 @@ mod words;
 
 use std::path::PathBuf;
 
-pub use elements::table as numbers_table;
+pub use compared_plots::{ComparedSide, load_charts, percentile_charts};
+pub use elements::{charts, table as numbers_table, table_of_cells};
 pub use escape::escape;
-pub use run::Run;
+pub use run::{Run, Stored};
+pub use setup::rows as setup_rows;
 pub use top::search_sentences;
-pub use words::{Words, both};
+pub use words::{Contents, Words, both};
 
-use self::words::Contents;
 use super::language::Language;
 use super::{advice, repeats};
 use crate::stats::Summary;
@@ -74,6 +76,18 @@ pub fn page(runs: &[Run], language: Language) -> String {
     let model = summaries.first().map_or("", |run| run.facts.model.as_str());
     let title = Words::each(|language| parts::title(model, language));
     wrap(&title, &(top::heading(&title) + &contents.menu() + &body), language)
+}
+
+/// A complete page with this body, which is in English only.
+pub fn english_page(title: &str, body: &str) -> String {
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/>\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/><title>{}</title>\
+         <style>{}</style></head><body><main>{body}<footer>ringmark {}</footer></main></body></html>\n",
+        escape(title),
+        include_str!("style.css"),
+        env!("CARGO_PKG_VERSION"),
+    )
 }
 
 /// A complete page with this body, which has both languages; it is shown in `language` first.

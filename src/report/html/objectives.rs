@@ -39,6 +39,13 @@ pub fn time_levels(criteria: &[Criterion], quantities: &[Quantity], factor: f64)
     levels(criteria, |figure| matches!(figure, Figure::Of(_, quantity) if quantities.contains(&quantity)), factor)
 }
 
+/// The lines of the criteria on the share of requests that succeed, in percent. One on failed requests is at the rest.
+pub fn success_levels(criteria: &[Criterion]) -> Vec<Level> {
+    let failed = levels(criteria, |figure| figure == Figure::FailedPercent, 1.0);
+    let failed = failed.into_iter().map(|level| Level { at: 100.0 - level.at, ..level });
+    levels(criteria, |figure| figure == Figure::SucceededPercent, 1.0).into_iter().chain(failed).collect()
+}
+
 /// A criterion as a sentence has it: `p99 TTFT at most 400 ms`.
 pub fn criterion_words(criterion: &Criterion) -> Words {
     Words::each(|language| {
@@ -48,7 +55,7 @@ pub fn criterion_words(criterion: &Criterion) -> Words {
             Comparison::AtLeast => language.pick("at least", "不低于"),
             Comparison::Above => language.pick("above", "高于"),
         };
-        let (name, bound) = (figure_name(criterion.figure, language), value_text(criterion.figure, criterion.bound));
+        let (name, bound) = (figure_name(criterion.figure, language), bound_text(criterion.figure, criterion.bound));
         format!("{} {bound}", phrase(&name, comparison))
     })
 }
@@ -87,10 +94,14 @@ pub fn figure_name(figure: Figure, language: Language) -> String {
     }
 }
 
-/// A value of a figure with its unit; times are in milliseconds, and infinite where failed requests decide them.
-pub fn value_text(figure: Figure, value: f64) -> String {
+/// How many of the unit in which a figure is shown are one of its own: times are shown in milliseconds.
+pub fn shown_factor(figure: Figure) -> f64 {
+    if matches!(figure, Figure::Of(..)) { 1e3 } else { 1.0 }
+}
+
+/// A bound of a figure with its unit.
+fn bound_text(figure: Figure, value: f64) -> String {
     match figure {
-        _ if !value.is_finite() => "∞".to_string(),
         Figure::Of(..) => format!("{} ms", milliseconds(value)),
         Figure::FailedPercent | Figure::SucceededPercent => format!("{} %", trimmed(value)),
         Figure::RequestsPerS | Figure::OutputTokensPerS | Figure::Goodput => {
@@ -132,5 +143,7 @@ mod tests {
         let levels = time_levels(&criteria, &[Quantity::Ttft], 1e3);
         assert_eq!(levels.iter().map(|level| level.at).collect::<Vec<_>>(), [400.0, 1000.0]);
         assert_eq!(levels[1].name, "avg_ttft<=1 s");
+        let success = success_levels(&scan_all("success>=99% failed<=5% rps>=1").unwrap());
+        assert_eq!(success.iter().map(|level| level.at).collect::<Vec<_>>(), [99.0, 95.0]);
     }
 }

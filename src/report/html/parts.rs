@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::bounds::{self, at_most_s, has_token_times};
-use super::elements::{at_most_note, charts, few_note, fixed, has_bounds, has_marks, in_ms, list, table};
+use super::elements::{at_most_note, charts, few_note, fixed, has_bounds, has_marks, list, table};
 use super::escape::escape;
 use super::objectives::milliseconds;
 use super::run::Run;
@@ -15,11 +15,13 @@ use crate::report::findings::{Entry, entries};
 use crate::report::i18n::{Label, failure_name};
 use crate::report::language::Language;
 use crate::report::load_name::load_name;
+use crate::report::merge::ShardTable;
 use crate::report::summary_rows::{self, client_rows, percentile_columns};
-use crate::report::table::{digits, mark, number, optional};
+use crate::report::table::{Decimals, in_ms, mark};
 use crate::report::turns;
 use crate::stats::Summary;
 use crate::stats::failure_texts::FailureText;
+use crate::stats::measurement_error::Bound;
 use crate::stats::quantile::{LEVELS, Level, Series};
 use crate::time::format_ns;
 
@@ -56,11 +58,11 @@ pub fn run(run: &Run, place: Place, most_dots: usize, contents: &mut Contents) -
     body.push_str(&charts(&plots::run_charts(run, most_dots)));
     body.push_str(&heading("percentiles", Words::new("Percentiles", "百分位数")));
     body.push_str(&both(|language| percentiles(s, language)));
-    if let Some((heads, rows)) = turns::cells(s, 1e3) {
-        let rows: Vec<(&str, Vec<String>)> = rows.into_iter().map(|cells| ("", cells)).collect();
+    if turns::cells(s, Language::En).is_some() {
         body.push_str(&heading("turns", Words::new("Turns", "各轮次指标")));
         body.push_str(&both(|language| {
-            let heads: Vec<String> = heads.iter().map(|head| in_ms(head.text(language))).collect();
+            let (heads, rows) = turns::cells(s, language).unwrap_or_default();
+            let rows: Vec<(&str, Vec<String>)> = rows.into_iter().map(|cells| ("", cells)).collect();
             table(&heads, &rows)
         }));
     }
@@ -72,6 +74,10 @@ pub fn run(run: &Run, place: Place, most_dots: usize, contents: &mut Contents) -
             client_table(s, language)
         )
     }));
+    if let Some(shards) = &run.shards {
+        body.push_str(&heading("shards", Words::new("Shards", "分片")));
+        body.push_str(&both(|language| shard_table(shards, language)));
+    }
     body.push_str(&both(|language| server::section(s, language)));
     if !place.folded {
         return format!("<h2>{}</h2>{body}", name.html());
@@ -86,6 +92,12 @@ pub fn run(run: &Run, place: Place, most_dots: usize, contents: &mut Contents) -
     }
     // The target of a link is inside, so that the browser opens the section.
     format!("<details><summary>{}</summary><span id=\"{id}\"></span>{body}</details>", name.html())
+}
+
+fn shard_table(shards: &ShardTable, language: Language) -> String {
+    let head: Vec<String> = shards.head.iter().map(|(en, zh)| language.pick(*en, *zh).to_string()).collect();
+    let rows: Vec<(&str, Vec<String>)> = shards.rows.iter().map(|cells| ("", cells.clone())).collect();
+    table(&head, &rows)
 }
 
 fn load_with_number(s: &Summary, number: Option<usize>, language: Language) -> String {
@@ -197,18 +209,37 @@ pub fn finding(entry: &Entry<'_>, load: Option<&str>, language: Language) -> Str
     format!("<div class=\"finding {class}\"><b>{name}</b>{}{headline}{symptoms}</div>", escape(&load))
 }
 
-/// A column of the percentiles: its title, its values, how many of its unit are one of them, and the time that it is.
+/// A column of the percentiles: its title, its values, how many of its unit are one of them, the decimals of all its
+/// cells, and the time that it is.
 struct Column<'a> {
     label: Label,
     series: &'a Series,
     factor: f64,
+    decimals: Decimals,
     time: Option<Figure>,
+}
+
+impl Column<'_> {
+    /// A value of the column.
+    fn text(&self, value: f64) -> String {
+        self.decimals.text(value * self.factor)
+    }
+
+    /// Bounds of a value, rounded outwards: what is shown contains the true value too.
+    fn bound(&self, bound: &Bound) -> String {
+        let [low, high] = [bound.low, bound.high].map(|end| end * self.factor);
+        format!("{} … {}", self.decimals.floor(low), self.decimals.ceil(high))
+    }
 }
 
 /// The columns of the percentiles: times in milliseconds, for embeddings and rankings no figures of text, and for a TPOT
 /// that is a range both ends.
-fn columns(s: &Summary) -> Vec<Column<'_>> {
-    let time = |label, time, series| Column { label, series, factor: 1e3, time: Some(time) };
+fn columns<'a>(s: &'a Summary) -> Vec<Column<'a>> {
+    let values = |series: &Series| series.quantiles.iter().map(|quantile| quantile.value).collect::<Vec<f64>>();
+    let time = |label, time, series: &'a Series| {
+        let decimals = Decimals::for_digits(values(series).into_iter().map(|seconds| seconds * 1e3), 2);
+        Column { label, series, factor: 1e3, decimals, time: Some(time) }
+    };
     let one = |label, figure| time(label, figure, bounds::series(s, figure));
     let mut times = vec![one(Label::TtftMs, Figure::Ttft), one(Label::ItlMs, Figure::Itl)];
     match &s.series.tpot_range {
@@ -220,7 +251,10 @@ fn columns(s: &Summary) -> Vec<Column<'_>> {
     }
     times.push(one(Label::LatencyMs, Figure::Latency));
     let others = percentile_columns(s).into_iter().skip_while(|(label, _)| *label != Label::InputTokens);
-    let others = others.map(|(label, series)| Column { label, series, factor: 1.0, time: None });
+    let others = others.map(|(label, series)| {
+        let decimals = Decimals::for_numbers(values(series));
+        Column { label, series, factor: 1.0, decimals, time: None }
+    });
     let of_text = |column: &Column<'_>| !matches!(column.label, Label::LatencyMs | Label::InputTokens);
     times.into_iter().chain(others).filter(|column| s.generates_text() || !of_text(column)).collect()
 }
@@ -231,11 +265,10 @@ fn percentiles(s: &Summary, language: Language) -> String {
         .chain(columns.iter().map(|column| column.label.text(language).to_string()))
         .collect();
     let cell = |column: &Column<'_>, row: usize| {
-        let text = |value: f64| if column.time.is_some() { digits(value * column.factor, 2) } else { number(value) };
         let bound = column.time.and_then(|time| at_most_s(s, time, LEVELS[row].per_mille));
         match (bound, column.series.quantiles.get(row)) {
-            (Some(bound), _) => format!("≤ {}", text(bound)),
-            (None, Some(quantile)) => text(quantile.value) + mark(quantile.few),
+            (Some(bound), _) => format!("≤ {}", column.text(bound)),
+            (None, Some(quantile)) => column.text(quantile.value) + mark(quantile.few),
             (None, None) => "-".to_string(),
         }
     };
@@ -246,9 +279,9 @@ fn percentiles(s: &Summary, language: Language) -> String {
     let mut rows: Vec<(&str, Vec<String>)> = LEVELS.iter().enumerate().map(row).collect();
     for (name, per_mille) in [("50%", 500), ("99%", 990)] {
         let interval = |column: &Column<'_>| {
-            let scale = |value: Option<f64>| optional(value.map(|value| value * column.factor));
+            let end = |value: Option<f64>| value.map_or_else(|| "-".to_string(), |value| column.text(value));
             let interval = column.series.at(per_mille).and_then(|quantile| quantile.interval);
-            interval.map_or_else(|| "-".to_string(), |i| format!("{} … {}", scale(i.low), scale(i.high)))
+            interval.map_or_else(|| "-".to_string(), |i| format!("{} … {}", end(i.low), end(i.high)))
         };
         let name = format!("{name} · {}", language.pick("95 % CI", "95 % 置信区间"));
         rows.push(("ci", std::iter::once(name).chain(columns.iter().map(interval)).collect()));
@@ -266,8 +299,7 @@ fn measurement_error_rows(s: &Summary, columns: &[Column<'_>], language: Languag
     let row = |(name, level): (&str, usize)| {
         let bound = |column: &Column<'_>| {
             let bound = column.time.and_then(|time| bounds::bounds(s, time).get(level));
-            let text = |seconds: f64| number(seconds * column.factor);
-            bound.map_or_else(|| "-".to_string(), |bound| format!("{} … {}", text(bound.low), text(bound.high)))
+            bound.map_or_else(|| "-".to_string(), |bound| column.bound(bound))
         };
         let name = format!("{name} · {}", language.pick("measurement error", "测量误差界"));
         ("ci", std::iter::once(name).chain(columns.iter().map(bound)).collect())

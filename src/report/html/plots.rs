@@ -51,7 +51,8 @@ fn latency_words() -> Words {
     Words::new("Latency", "端到端时延")
 }
 
-fn percentile_axis() -> AxisText {
+/// The axis of percentiles.
+pub fn percentile_axis() -> AxisText {
     AxisText::new(Words::new("percentile", "百分位数"), "")
 }
 
@@ -193,7 +194,7 @@ fn success_over_time(run: &Run, criteria: &[Criterion]) -> Chart {
     let name = Words::each(|language| Label::Succeeded.text(language).to_string());
     Chart {
         y_at_least: Some(100.0),
-        levels: objectives::levels(criteria, |figure| figure == Figure::SucceededPercent, 1.0),
+        levels: objectives::success_levels(criteria),
         note: joined_note(run.timeline.request_interval_s()),
         ..over_time(title, "%", vec![(name, run.timeline.success_percent(&run.samples))])
     }

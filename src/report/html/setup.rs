@@ -3,23 +3,23 @@
 use serde_json::Value as Json;
 
 use super::command::command;
-use super::elements::facts;
 use super::escape::escape;
-use super::run::Run;
+use super::run::Stored;
 use crate::record::facts::{Mode, RunFacts};
 use crate::report::language::Language;
 use crate::report::load_name::load_name;
 use crate::report::table::digits;
+use crate::stats::Summary;
 use crate::stats::quantile::Series;
 use crate::time::format_ns;
 
-/// The table of what was run. Where runs differ, all values are given.
-pub fn table(runs: &[&Run], language: Language) -> String {
+/// What was run: names, and values as HTML. Where runs differ, all values are given.
+pub fn rows(runs: &[Stored<'_>], language: Language) -> Vec<(&'static str, String)> {
     let pick = |en: &'static str, zh: &'static str| language.pick(en, zh);
-    let text = |of: &dyn Fn(&Run) -> String| escape(&distinct(runs, of));
-    let mut rows: Vec<(&str, String)> = Vec::new();
+    let text = |of: &dyn Fn(&Stored<'_>) -> String| escape(&distinct(runs, of));
+    let mut rows: Vec<(&'static str, String)> = Vec::new();
     rows.extend(command(runs).map(|command| (pick("Command", "命令"), format!("<code>{}</code>", escape(&command)))));
-    rows.push((pick("Server", "服务端"), text(&|run| server(&run.run.facts))));
+    rows.push((pick("Server", "服务端"), text(&|run| server(run))));
     rows.push((pick("Model", "模型"), text(&|run| run.run.facts.model.clone())));
     rows.push((pick("Load", "负载"), escape(&loads(runs, language))));
     rows.push((pick("Requests", "请求"), text(&|run| requests(&run.run.facts, language))));
@@ -29,11 +29,11 @@ pub fn table(runs: &[&Run], language: Language) -> String {
     rows.push((pick("Machine", "测试机"), text(&|run| machine(&run.run.rig_json, language))));
     rows.push((pick("Client", "客户端"), text(&|run| client(&run.run.facts, language))));
     rows.push((pick("Started", "开始于"), escape(&started(runs))));
-    facts(&rows)
+    rows
 }
 
 /// The values of all runs, each once, in the order of the runs.
-fn distinct(runs: &[&Run], of: &dyn Fn(&Run) -> String) -> String {
+fn distinct(runs: &[Stored<'_>], of: &dyn Fn(&Stored<'_>) -> String) -> String {
     let mut all: Vec<String> = Vec::new();
     for value in runs.iter().map(|run| of(run)).filter(|value| !value.is_empty()) {
         if !all.contains(&value) {
@@ -43,16 +43,19 @@ fn distinct(runs: &[&Run], of: &dyn Fn(&Run) -> String) -> String {
     if all.is_empty() { "-".to_string() } else { all.join("; ") }
 }
 
-fn server(facts: &RunFacts) -> String {
+/// The server's address and API, and its program where its metrics name it.
+fn server(run: &Stored<'_>) -> String {
+    let facts = &run.run.facts;
+    let program = run.summary.server.as_ref().map_or_else(String::new, |server| format!(" · {}", server.server));
     let addresses = match facts.addresses.is_empty() {
         true => String::new(),
         false => format!(" ({})", facts.addresses.join(", ")),
     };
-    format!("{}{addresses} · API {}", facts.url, facts.api)
+    format!("{}{addresses} · API {}{program}", facts.url, facts.api)
 }
 
 /// The loads in words, at most so many.
-fn loads(runs: &[&Run], language: Language) -> String {
+fn loads(runs: &[Stored<'_>], language: Language) -> String {
     const MOST: usize = 20;
     let mut names: Vec<String> = Vec::new();
     for name in runs.iter().map(|run| load_name(&run.run.facts, language)) {
@@ -107,7 +110,7 @@ fn requests(facts: &RunFacts, language: Language) -> String {
     parts.join(" · ")
 }
 
-fn prompts(run: &Run, language: Language) -> String {
+fn prompts(run: &Stored<'_>, language: Language) -> String {
     let facts = &run.run.facts;
     let mut parts = vec![facts.dataset.clone()];
     if facts.conversations.is_some() {
@@ -124,9 +127,9 @@ fn prompts(run: &Run, language: Language) -> String {
 }
 
 /// Input and output tokens of the succeeded requests of all runs.
-fn tokens(runs: &[&Run], language: Language) -> String {
-    let of = |series: fn(&Run) -> &Series, name: &str| {
-        let all: Vec<&Series> = runs.iter().map(|run| series(run)).filter(|series| series.count > 0).collect();
+fn tokens(runs: &[Stored<'_>], language: Language) -> String {
+    let of = |series: fn(&Summary) -> &Series, name: &str| {
+        let all: Vec<&Series> = runs.iter().map(|run| series(run.summary)).filter(|series| series.count > 0).collect();
         let count: usize = all.iter().map(|series| series.count).sum();
         let sum: f64 = all.iter().filter_map(|series| Some(series.mean? * series.count as f64)).sum();
         let low = all.iter().filter_map(|series| series.min).reduce(f64::min)?;
@@ -138,8 +141,8 @@ fn tokens(runs: &[&Run], language: Language) -> String {
         })
     };
     let parts = [
-        of(|run| &run.summary.series.input_tokens, language.pick("input", "输入")),
-        of(|run| &run.summary.series.output_tokens, language.pick("output", "输出")),
+        of(|s| &s.series.input_tokens, language.pick("input", "输入")),
+        of(|s| &s.series.output_tokens, language.pick("output", "输出")),
     ];
     // Embeddings and rankings have no output.
     let sides = if runs.iter().any(|run| run.summary.generates_text()) { 2 } else { 1 };
@@ -197,7 +200,7 @@ fn client(facts: &RunFacts, language: Language) -> String {
 }
 
 /// The start of the earliest run, in UTC.
-fn started(runs: &[&Run]) -> String {
+fn started(runs: &[Stored<'_>]) -> String {
     let first = runs.iter().map(|run| run.run.clock.unix_ns).min().unwrap_or(0);
     let at = jiff::Timestamp::from_nanosecond(i128::from(first));
     at.map_or_else(|_| "-".to_string(), |at| at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())

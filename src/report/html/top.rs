@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
-use super::elements::table_of_cells;
+use super::elements::{facts, table_of_cells};
 use super::escape::escape;
-use super::objectives::{criterion_words, milliseconds, value_text};
+use super::objectives::{criterion_words, milliseconds, shown_factor};
 use super::parts::failure_table;
-use super::run::Run;
+use super::run::{Run, Stored};
 use super::setup;
 use super::words::{Contents, Words, both};
 use crate::plan::sla::Aim;
@@ -15,11 +15,15 @@ use crate::report::advice::{best, success_rate};
 use crate::report::findings::void_lines;
 use crate::report::language::Language;
 use crate::report::load_name::load_name;
+use crate::report::objective::agrees;
 use crate::report::repeats::{self, Spread};
-use crate::report::table::{digits, infinite_note, mark};
+use crate::report::table::{Decimals, digits, infinite_note, mark, percent_down};
 use crate::search::StoredSearch;
 use crate::stats::Summary;
 use crate::stats::slo::Judged;
+
+/// Decimals of a value in milliseconds that is close to its bound.
+const MOST_DECIMALS: usize = 6;
 
 /// The heading of the page.
 pub fn heading(title: &Words) -> String {
@@ -40,7 +44,8 @@ pub fn sections(runs: &[&Run], searches: &[StoredSearch], contents: &mut Content
         out
     });
     out.push_str(&contents.heading("h2", "setup", Words::new("What was run", "测试内容")));
-    out.push_str(&both(|language| setup::table(runs, language)));
+    let stored: Vec<Stored<'_>> = runs.iter().map(|run| Stored { run: &run.run, summary: &run.summary }).collect();
+    out.push_str(&both(|language| facts(&setup::rows(&stored, language))));
     if summaries.iter().any(|run| run.slo.as_ref().is_some_and(|verdict| !verdict.criteria.is_empty())) {
         out.push_str(&contents.heading("h2", "objectives", Words::new("Objectives", "性能目标")));
         out.push_str(&both(|language| objectives(&summaries, language)));
@@ -155,7 +160,7 @@ fn of_load(group: &[&Summary], criteria: &Words) -> Words {
         false => ("latency", "端到端时延", mean(|s| s.series.latency_s.value(990))),
     };
     let p99 = p99.2.filter(|_| criteria.is_empty()).map(|seconds| (p99.0, p99.1, milliseconds(seconds)));
-    let success = mean(success_rate).filter(|&share| share < 1.0).map(|share| digits(share * 100.0, 1));
+    let success = mean(success_rate).filter(|&share| share < 1.0).map(percent_down);
     Words::each(|language| {
         let mut parts: Vec<String> = figures.iter().map(|figure| figure.pick(language).to_string()).collect();
         parts.extend(p99.as_ref().map(|(en, zh, ms)| match language {
@@ -198,18 +203,15 @@ fn objectives(runs: &[&Summary], language: Language) -> String {
         language.pick("Requests within (%)", "达标请求占比 (%)").to_string(),
         language.pick("Verdict", "结论").to_string(),
     ]);
-    let cell = |one: &Judged| {
-        let value = one.judged.value.map_or_else(|| "-".to_string(), |v| value_text(one.criterion.figure, v));
-        (verdict_class(one.met), format!("{value}{} {}", mark(one.judged.few), if one.met { "✓" } else { "✗" }))
-    };
-    let row = |run: &&Summary| {
+    // Runs of one page can have different objectives.
+    let of_run =
+        |run: &Summary, one: &Judged| judged(run).into_iter().find(|other| other.criterion.text == one.criterion.text);
+    let columns: Vec<Vec<Option<(&str, String)>>> =
+        first.iter().map(|one| objective_cells(&runs.iter().map(|run| of_run(run, one)).collect::<Vec<_>>())).collect();
+    let row = |(place, run): (usize, &&Summary)| {
         let verdict = run.slo.as_ref()?;
         let mut cells = vec![("", load_name(&run.facts, language))];
-        // Runs of one page can have different objectives.
-        cells.extend(first.iter().map(|one| {
-            let own = verdict.criteria.iter().find(|other| other.criterion.text == one.criterion.text);
-            own.map_or_else(|| ("", "-".to_string()), cell)
-        }));
+        cells.extend(columns.iter().map(|cells| cells[place].clone().unwrap_or_else(|| ("", "-".to_string()))));
         let percent = verdict.good_share.map(|share| share * 100.0);
         cells.extend([verdict.goodput_per_s, percent].map(|value| ("", super::elements::fixed(value, 2))));
         let met = verdict.is_met();
@@ -218,12 +220,36 @@ fn objectives(runs: &[&Summary], language: Language) -> String {
         cells.push((verdict_class(met), text.to_string()));
         Some(cells)
     };
-    let rows: Vec<Vec<(&str, String)>> = runs.iter().filter_map(row).collect();
+    let rows: Vec<Vec<(&str, String)>> = runs.iter().enumerate().filter_map(row).collect();
     let infinite = rows.iter().flatten().any(|cell| cell.1.starts_with('∞'));
     let note = if infinite { format!("<p class=\"note\">{}</p>", infinite_note(language)) } else { String::new() };
     let few = rows.iter().flatten().any(|cell| cell.1.contains("* "));
     let few = if few { super::elements::few_note(language) } else { String::new() };
     table_of_cells(&head, &rows) + &few + &note
+}
+
+/// A criterion judged in each run: values in the unit of the criterion, with the same decimals, and verdicts.
+fn objective_cells(judged: &[Option<Judged>]) -> Vec<Option<(&'static str, String)>> {
+    let shown = |one: &Judged| one.judged.value.map(|value| value * shown_factor(one.criterion.figure));
+    let finite = |one: &&Judged| shown(one).is_some_and(f64::is_finite);
+    let least = Decimals::for_digits(judged.iter().flatten().filter(finite).filter_map(shown), 0);
+    // A value that is rounded to its bound must not contradict its verdict.
+    let all_agree = |decimals: &Decimals| {
+        let agrees = |one: &Judged| {
+            shown(one).is_none_or(|value| agrees(one, &decimals.text(value), shown_factor(one.criterion.figure)))
+        };
+        judged.iter().flatten().filter(finite).all(agrees)
+    };
+    let decimals = (least.0..=MOST_DECIMALS).map(Decimals).find(all_agree).unwrap_or(least);
+    let cell = |one: &Judged| {
+        let value = match shown(one) {
+            Some(value) if value.is_finite() => decimals.text(value),
+            Some(_) => "∞".to_string(),
+            None => "-".to_string(),
+        };
+        (verdict_class(one.met), format!("{value}{} {}", mark(one.judged.few), if one.met { "✓" } else { "✗" }))
+    };
+    judged.iter().map(|one| one.as_ref().map(cell)).collect()
 }
 
 fn verdict_class(met: bool) -> &'static str {

@@ -138,7 +138,7 @@ fn a_proxy_that_wants_a_password_leads_to_the_flag() {
     let url = "http://server.invalid/v1/chat/completions";
     let call = |proxy: &str| line(&format!("--url {url} --model m --prompt p -n 2 --proxy {proxy}"), &[]);
     let error = mistake(&call(&relay.url()));
-    assert!(error.contains("(status 407): \\u{1b}[31mwho?; the proxy wants a user and password; give"), "{error}");
+    assert!(error.contains("(status 407): \\u{1b}[31mwho?; the proxy requires a user and password; give"), "{error}");
     assert!(error.contains("in --proxy, as USER:PASSWORD@HOST:PORT"), "{error}");
     let error = mistake(&call(&secret(&relay)));
     assert!(error.contains("the proxy refused the given user and password; give"), "{error}");

@@ -4,8 +4,8 @@
     manifests.py containers FILE JOB FOLDER OPTION=VALUE...
                                                   a bundle for runc, FOLDER/INDEX, for each pod of the Job
 
-Options of `containers`: `rootfs` (folder of the image), `netns` (path with {index}), `claim`, `hosts` (a file), `seccomp` (the
-profile that manifests name), `flag` (another value for a line of the ConfigMap, name=value; may be repeated). Needs
+Options of `containers`: `rootfs` (folder of the image), `netns` (path with {index}), `address` (with {} for the index from 1),
+`claim`, `hosts` (a file), `seccomp` (the profile that manifests name), `flag` (another value for a line of the ConfigMap, name=value; may be repeated). Needs
 kubernetes-validate, which brings PyYAML.
 """
 
@@ -101,8 +101,11 @@ def configuration(all_objects: List[Object], pod: Object, index: int, options: D
     context = {**pod["securityContext"], **container["securityContext"]}
     variables = {"JOB_COMPLETION_INDEX": str(index)}
     for one in container.get("env", []):
-        # The only secret is the token of the job.
-        variables[one["name"]] = one.get("value", "0123456789abcdef0123456789abcdef")
+        if "fieldRef" in one.get("valueFrom", {}):
+            variables[one["name"]] = options["address"].format(index + 1)
+        else:
+            # The only secret is the token of the job.
+            variables[one["name"]] = one.get("value", "0123456789abcdef0123456789abcdef")
     private = ["nosuid", "noexec", "nodev"]
     mounts: List[Object] = [
         {"destination": "/proc", "type": "proc", "source": "proc"},

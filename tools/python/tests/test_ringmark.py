@@ -315,6 +315,25 @@ class CustomApi(ApiPluginBase):
         return 1000 + len(request["messages"]), usage["completion_tokens"]
 
 
+@register_dataset(["first_name", "second_name"])
+class NamedTwice(DatasetPluginBase):
+    def build_messages(self):
+        for text in ("a", "abc", "abcdef"):
+            prompt = self.prepare_messages(text)
+            if prompt is not None:
+                yield prompt
+
+
+@register_api("annotated")
+class AnnotatedApi(ApiPluginBase):
+    def build_request(self, messages, param):
+        return {"messages": messages, "model": param.model, "stream": False}
+
+    def parse_responses(self, responses: List[Dict], request=None):
+        usage = responses[-1]["usage"] if isinstance(responses[-1], dict) else {}
+        return json.loads(responses[-1])["usage"]["prompt_tokens"] + 500, usage.get("completion_tokens", 0)
+
+
 @register_api("careless")
 class CarelessApi(ApiPluginBase):
     def build_request(self, messages, param):
@@ -336,7 +355,7 @@ class Plugins(WithFolder):
         self.assertGreaterEqual(len(prompts), 5)
 
     def test_failing_dataset_is_reported_by_name(self) -> None:
-        with self.assertRaisesRegex(RingmarkError, "broken: the program failed .* LookupError: no second one"):
+        with self.assertRaisesRegex(RingmarkError, r"broken: the program failed .* LookupError: no second one \(test_ringmark.py, line \d+\)"):
             run_perf_benchmark(self.here(url=MOCK, dataset="broken", number=5))
 
     def test_api_builds_and_parses(self) -> None:
@@ -346,6 +365,24 @@ class Plugins(WithFolder):
         self.assertEqual((metrics["Succeed requests"], metrics["Average input tokens per request"]), (4, 1001))
         body = self.bodies(results)[0]
         self.assertEqual((body["user"], body["max_tokens"]), ("me", 3))
+
+    def test_a_dataset_has_several_names_and_limits(self) -> None:
+        for name in ("first_name", "second_name"):
+            given = self.here(url=MOCK, dataset=name, min_prompt_length=2, max_prompt_length=4, number=2)
+            prompts = {body["messages"][0]["content"] for body in self.bodies(run_perf_benchmark(given))}
+            self.assertEqual(prompts, {"abc"})
+        with self.assertRaisesRegex(TypeError, "needs a name or a list of names"):
+            register_dataset(5)(NamedTwice)
+        with self.assertRaisesRegex(TypeError, "needs a class derived from ApiPluginBase"):
+            register_api("x")(NamedTwice)
+
+    def test_responses_are_what_the_annotation_names(self) -> None:
+        given = self.here(url=MOCK, api="annotated", number=2, stream=False, prompt="Hello")
+        metrics = self.or_skip(lambda: run_perf_benchmark(given))["parallel_1_number_2"]["metrics"]
+        self.assertGreater(metrics["Average input tokens per request"], 500)
+        # The patch of json.loads has ended.
+        with self.assertRaises(TypeError):
+            json.loads({})
 
     def test_failing_api_is_reported_by_name(self) -> None:
         broken = self.here(url=MOCK, api="careless", number=500, prompt="Hello")

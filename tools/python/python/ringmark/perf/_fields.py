@@ -51,6 +51,8 @@ class Fields:
     data_source: Optional[str]
     #: Dataset [default: builtin]
     dataset: Optional[PathLike]
+    #: Arguments of the dataset
+    dataset_args: Optional[Union[str, Json]]
     #: Skip N prompts at the start of the dataset [default: 0]
     dataset_offset: Optional[int]
     #: File of the dataset
@@ -290,6 +292,7 @@ class Fields:
         data_seed: Optional[int] = None,
         data_source: Optional[str] = None,
         dataset: Optional[PathLike] = None,
+        dataset_args: Optional[Union[str, Json]] = None,
         dataset_offset: Optional[int] = None,
         dataset_path: Optional[PathLike] = None,
         debug: Optional[bool] = None,

@@ -4,10 +4,12 @@ In place of the dataset or API, the program starts the script ``_caller.py``, wh
 """
 
 import json
+import os
 import pathlib
 import shlex
 import socket
 import sys
+import sysconfig
 import tempfile
 import threading
 import traceback
@@ -87,8 +89,7 @@ class Bridge:
                 pass
             except Exception as error:
                 traceback.print_exc()
-                text = " ".join(f"{type(error).__name__}: {error}".split())
-                self._fail(writer, text)
+                self._fail(writer, " ".join(f"{type(error).__name__}: {error}{_place(error)}".split()))
 
     @staticmethod
     def _fail(stream: Any, text: str) -> None:
@@ -97,3 +98,10 @@ class Bridge:
             stream.flush()
         except OSError:
             pass
+
+
+def _place(error: Exception) -> str:
+    """Where the error arose in code that is neither Python's nor this package's; empty if nowhere."""
+    others = (sysconfig.get_path("stdlib"), os.path.dirname(__file__))
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(others)]
+    return f" ({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno})" if frames else ""

@@ -1,6 +1,6 @@
 """The registered datasets and APIs, by name."""
 
-from typing import Callable, Dict, Type, TypeVar
+from typing import Callable, Dict, List, Type, TypeVar, Union
 
 from ringmark.plugin.api import ApiPluginBase
 from ringmark.plugin.dataset import DatasetPluginBase
@@ -12,25 +12,36 @@ DATASETS: Dict[str, Type[DatasetPluginBase]] = {}
 APIS: Dict[str, Type[ApiPluginBase]] = {}
 
 
-def register_dataset(name: str) -> Callable[[Dataset], Dataset]:
-    """Registers a class as ``dataset=name``. It takes precedence over a built-in dataset of that name."""
+def register_dataset(name: Union[str, List[str]]) -> Callable[[Dataset], Dataset]:
+    """Registers a class as ``dataset=name``; a list has several names. It takes precedence over a built-in dataset of that
+    name.
+    """
 
     def register(plugin: Dataset) -> Dataset:
-        if not (isinstance(plugin, type) and issubclass(plugin, DatasetPluginBase)):
-            raise TypeError(f"@register_dataset('{name}') needs a class derived from DatasetPluginBase")
-        DATASETS[name] = plugin
+        _check("register_dataset", name, plugin, DatasetPluginBase)
+        DATASETS.update({each: plugin for each in _names(name)})
         return plugin
 
     return register
 
 
-def register_api(name: str) -> Callable[[Api], Api]:
-    """Registers a class as ``api=name``. It takes precedence over a built-in API of that name."""
+def register_api(name: Union[str, List[str]]) -> Callable[[Api], Api]:
+    """Registers a class as ``api=name``; a list has several names. It takes precedence over a built-in API of that name."""
 
     def register(plugin: Api) -> Api:
-        if not (isinstance(plugin, type) and issubclass(plugin, ApiPluginBase)):
-            raise TypeError(f"@register_api('{name}') needs a class derived from ApiPluginBase")
-        APIS[name] = plugin
+        _check("register_api", name, plugin, ApiPluginBase)
+        APIS.update({each: plugin for each in _names(name)})
         return plugin
 
     return register
+
+
+def _names(name: Union[str, List[str]]) -> List[str]:
+    return [name] if isinstance(name, str) else name
+
+
+def _check(decorator: str, name: Union[str, List[str]], plugin: object, base: type) -> None:
+    if not (isinstance(name, (str, list)) and all(isinstance(each, str) for each in name)):
+        raise TypeError(f"@{decorator} needs a name or a list of names, not {name!r}")
+    if not (isinstance(plugin, type) and issubclass(plugin, base)):
+        raise TypeError(f"@{decorator}({name!r}) needs a class derived from {base.__name__}")

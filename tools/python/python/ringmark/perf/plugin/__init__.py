@@ -1,5 +1,5 @@
 """These classes under their import paths in evalscope."""
 
-from ringmark.plugin import ApiPluginBase, DatasetPluginBase, register_api, register_dataset
+from ringmark.plugin import ApiPluginBase, DatasetPluginBase, DefaultApiPlugin, register_api, register_dataset
 
-__all__ = ["ApiPluginBase", "DatasetPluginBase", "register_api", "register_dataset"]
+__all__ = ["ApiPluginBase", "DatasetPluginBase", "DefaultApiPlugin", "register_api", "register_dataset"]

@@ -1,5 +1,5 @@
 """As in evalscope; see `ringmark.plugin`."""
 
-from ringmark.plugin import ApiPluginBase
+from ringmark.plugin import ApiPluginBase, DefaultApiPlugin
 
-__all__ = ["ApiPluginBase"]
+__all__ = ["ApiPluginBase", "DefaultApiPlugin"]

@@ -1,0 +1,227 @@
+//! How far the reported figures are from the true ones: errors, and differences of definition.
+
+use serde::{Deserialize, Serialize};
+
+use super::claims::{Claims, Reported};
+use super::figures::{Defined, Figure, definitions, successes};
+use super::verdict::{Check, Verdict};
+use crate::mock::Truth;
+
+/// A reported time may differ from the true one by so much, or by [`TOLERANCE_SHARE`] of it.
+const TOLERANCE_MS: f64 = 1.0;
+const TOLERANCE_SHARE: f64 = 0.01;
+/// The same for times over many tokens of an answer, in which errors at its ends are divided by their number.
+const AVERAGED_TOLERANCE_MS: f64 = 0.1;
+/// The figure is one by another definition if its error by that definition is smaller by this factor.
+const CLEARLY_NEARER: f64 = 2.0;
+
+/// A mean or percentile beside the true one, milliseconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Deviation {
+    pub figure: Figure,
+    /// `mean`, `p50`, `max` and so on.
+    pub of: String,
+    pub reported_ms: f64,
+    /// By this program's definition. Where percentiles are defined in several ways, the nearest of these values.
+    pub true_ms: f64,
+    /// By the client's definition, which is `definition` if it is another one.
+    pub true_by_own_definition_ms: f64,
+    pub definition: Option<String>,
+    /// Reported minus true by the client's own definition, and the same relative to the latter; `None` if that is 0.
+    pub error_ms: f64,
+    pub error_percent: Option<f64>,
+    /// Whether the error is larger than the tolerance.
+    pub is_wrong: bool,
+}
+
+/// The check of a figure, and how far each of its values is from the true one.
+pub fn figure(truths: &[Truth], claims: &Claims, figure: Figure) -> (Check, Vec<Deviation>) {
+    let reported = claims.of(figure);
+    if reported.is_empty() {
+        return (Check::unknown(figure.name(), "not reported"), Vec::new());
+    }
+    let all: Vec<&Truth> = truths.iter().collect();
+    let candidates = definitions(&successes(truths), &all, figure);
+    let Some(standard) = candidates.first().filter(|standard| !standard.values_ms.is_empty()) else {
+        return (Check::unknown(figure.name(), "the server sent nothing to compare it with"), Vec::new());
+    };
+    let of_standard = Errors::new(figure, reported, standard);
+    let Some(worst) = of_standard.worst() else {
+        return (Check::unknown(figure.name(), "no mean or percentile is reported"), Vec::new());
+    };
+    if worst.is_tolerable() {
+        let check = Check::new(figure.name(), true, worst.text());
+        return (check, deviations(figure, &of_standard, &of_standard, None));
+    }
+    let others = candidates.iter().skip(1).map(|other| (other, Errors::new(figure, reported, other)));
+    let nearest = others.min_by(|a, b| a.1.distance().total_cmp(&b.1.distance()));
+    let fitting = nearest.filter(|(_, errors)| errors.distance() <= of_standard.distance() / CLEARLY_NEARER);
+    let (verdict, text) = match &fitting {
+        Some((other, errors)) => by_other_definition(other, errors, worst),
+        None => (Verdict::Fail, worst.text()),
+    };
+    let (verdict, text) = match &claims.warning {
+        Some(warning) if verdict == Verdict::Fail => {
+            (Verdict::Warned, format!("{text}; the client reported: {warning}"))
+        }
+        _ => (verdict, text),
+    };
+    let own = fitting.as_ref().map_or(&of_standard, |(_, errors)| errors);
+    let definition = fitting.as_ref().map(|(other, _)| other.definition);
+    let check = Check { name: figure.name().to_string(), verdict, text };
+    (check, deviations(figure, &of_standard, own, definition))
+}
+
+/// The verdict on a figure that was measured by another definition, by which it can still be wrong.
+fn by_other_definition(other: &Defined, errors: &Errors, standard: &Error) -> (Verdict, String) {
+    let wrong = errors.worst().filter(|worst| !worst.is_tolerable());
+    let worst = errors.worst().map_or(String::new(), Error::text);
+    let but = if wrong.is_some() { "and wrong: " } else { "" };
+    let verdict = if wrong.is_some() { Verdict::Fail } else { Verdict::OtherDefinition };
+    (verdict, format!("measured {}, {but}{worst}; by this program's definition: {}", other.definition, standard.text()))
+}
+
+fn deviations(figure: Figure, standard: &Errors, own: &Errors, definition: Option<&str>) -> Vec<Deviation> {
+    let of_pair = |(standard, own): (&Error, &Error)| Deviation {
+        figure,
+        of: own.of.clone(),
+        reported_ms: own.reported_ms,
+        true_ms: standard.true_ms,
+        true_by_own_definition_ms: own.true_ms,
+        definition: definition.map(str::to_string),
+        error_ms: own.reported_ms - own.true_ms,
+        error_percent: own.percent(),
+        is_wrong: !own.is_tolerable(),
+    };
+    standard.0.iter().zip(&own.0).map(of_pair).collect()
+}
+
+/// The error of one mean or percentile.
+#[derive(Clone, Debug)]
+struct Error {
+    of: String,
+    reported_ms: f64,
+    true_ms: f64,
+    tolerance_ms: f64,
+}
+
+impl Error {
+    fn tolerances(&self) -> f64 {
+        (self.reported_ms - self.true_ms).abs() / self.tolerance_ms
+    }
+
+    fn is_tolerable(&self) -> bool {
+        self.tolerances() <= 1.0
+    }
+
+    fn percent(&self) -> Option<f64> {
+        (self.true_ms > 0.0).then(|| (self.reported_ms / self.true_ms - 1.0) * 100.0)
+    }
+
+    fn text(&self) -> String {
+        let share = self.percent().map_or(String::new(), |percent| format!(", {percent:+.1} %"));
+        let error = self.reported_ms - self.true_ms;
+        format!("{} {:.3} ms reported, {:.3} ms true ({error:+.3} ms{share})", self.of, self.reported_ms, self.true_ms)
+    }
+}
+
+/// The errors of all values of a figure by one definition: the mean first, then by percent.
+#[derive(Clone, Debug)]
+struct Errors(Vec<Error>);
+
+impl Errors {
+    fn new(figure: Figure, reported: &Reported, defined: &Defined) -> Errors {
+        let error = |of: String, reported_ms: f64, true_ms: f64| {
+            let is_averaged = figure == Figure::Tpot || (figure == Figure::Itl && of == "mean");
+            let least_ms = if is_averaged { AVERAGED_TOLERANCE_MS } else { TOLERANCE_MS };
+            Error { of, reported_ms, true_ms, tolerance_ms: least_ms.max(true_ms * TOLERANCE_SHARE) }
+        };
+        let mean = reported.mean.zip(defined.mean());
+        let mean = mean.map(|(reported_ms, true_ms)| error("mean".to_string(), reported_ms, true_ms));
+        let mut percentiles: Vec<(f64, &str, f64)> = reported
+            .percentiles
+            .iter()
+            .filter_map(|(percent, value)| Some((percent.parse().ok()?, percent.as_str(), *value)))
+            .collect();
+        percentiles.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let of_percentile = |(percent, name, value): (f64, &str, f64)| {
+            let (low, high) = defined.percentile(percent)?;
+            let name = if percent == 100.0 { "max".to_string() } else { format!("p{name}") };
+            Some(error(name, value, value.clamp(low, high)))
+        };
+        Errors(mean.into_iter().chain(percentiles.into_iter().filter_map(of_percentile)).collect())
+    }
+
+    /// The largest error, in tolerances.
+    fn worst(&self) -> Option<&Error> {
+        self.0.iter().max_by(|a, b| a.tolerances().total_cmp(&b.tolerances()))
+    }
+
+    /// The error of the median, or else of the mean, in tolerances: it shows the definition, while the largest error also
+    /// has the client's delays.
+    fn distance(&self) -> f64 {
+        let typical = self.0.iter().find(|error| error.of == "p50").or_else(|| self.0.first());
+        typical.map_or(f64::INFINITY, Error::tolerances)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mock::{Config, Mock};
+
+    fn reported(mean: f64, p50: f64, max: f64) -> Reported {
+        let percentiles = [("50", p50), ("100", max)].map(|(percent, value)| (percent.to_string(), value));
+        Reported { mean: Some(mean), percentiles: percentiles.into() }
+    }
+
+    #[test]
+    fn a_tolerance_is_small_for_what_many_tokens_average() {
+        let defined = Defined { definition: "", values_ms: vec![10.0; 100] };
+        let worst = |figure, mean| Errors::new(figure, &reported(mean, 10.0, 10.0), &defined).worst().cloned().unwrap();
+        assert!(worst(Figure::Itl, 10.05).is_tolerable() && !worst(Figure::Itl, 10.3).is_tolerable());
+        assert!(!worst(Figure::Tpot, 9.8).is_tolerable());
+        assert!(worst(Figure::Ttft, 10.9).is_tolerable() && !worst(Figure::Ttft, 11.1).is_tolerable());
+    }
+
+    /// The records of a server whose role comes with the head and whose first token comes 20 ms later.
+    fn truths() -> Vec<Truth> {
+        use std::io::{Read, Write};
+        let config = Config::from_query("ttft=20ms&itl=2ms&tokens=5&role=separate&close=announce").unwrap();
+        let mut mock = Mock::start(&config, &[], (std::net::Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        for _ in 0..3 {
+            let body = r#"{"stream": true, "messages": [{"role": "user", "content": "x"}]}"#;
+            let mut stream = std::net::TcpStream::connect(mock.addr()).unwrap();
+            let head =
+                format!("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+            stream.write_all((head + body).as_bytes()).unwrap();
+            stream.read_to_end(&mut Vec::new()).unwrap();
+        }
+        mock.stop().unwrap();
+        mock.truth()
+    }
+
+    #[test]
+    fn a_figure_by_another_definition_can_be_wrong_by_that_one_too() {
+        let truths = truths();
+        let all: Vec<&Truth> = truths.iter().collect();
+        let of_role = &definitions(&all, &all, Figure::Ttft)[1];
+        let (mean, (p50, _), (max, _)) =
+            (of_role.mean().unwrap(), of_role.percentile(50.0).unwrap(), of_role.percentile(100.0).unwrap());
+        let judged = |max: f64| {
+            let claims = Claims { ttft_ms: reported(mean, p50, max), ..Claims::default() };
+            figure(&truths, &claims, Figure::Ttft)
+        };
+        let (right, deviations) = judged(max);
+        assert_eq!(right.verdict, Verdict::OtherDefinition, "{right:?}");
+        assert!(
+            deviations.iter().all(|one| !one.is_wrong && one.true_ms > 15.0 && one.true_by_own_definition_ms < 15.0)
+        );
+        assert!(deviations[0].definition.as_ref().is_some_and(|name| name.contains("role")), "{deviations:?}");
+        let (wrong, deviations) = judged(max + 8.0);
+        assert_eq!(wrong.verdict, Verdict::Fail, "{wrong:?}");
+        assert!(wrong.text.contains("and wrong"), "{wrong:?}");
+        let largest = deviations.iter().find(|one| one.of == "max").unwrap();
+        assert!(largest.is_wrong && (largest.error_ms - 8.0).abs() < 1e-6, "{largest:?}");
+    }
+}

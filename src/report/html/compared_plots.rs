@@ -1,0 +1,89 @@
+//! Charts of the runs of several sides: a line for each side.
+
+use super::axis::Scale;
+use super::chart::{AxisText, Chart, ChartLine, Point, highest, points, scaled};
+use super::load_plots::Loads;
+use super::over_time::unit;
+use super::plots::percentile_axis;
+use super::timeline::percentile_curve;
+use super::words::Words;
+use crate::finding::Figure as Time;
+use crate::stats::Summary;
+use crate::stats::samples::Sample;
+
+/// The runs of a side, with their requests.
+#[derive(Debug)]
+pub struct ComparedSide<'a> {
+    pub name: String,
+    pub runs: Vec<(&'a Summary, &'a [Sample])>,
+}
+
+/// A time of a request, nanoseconds.
+type OfSample = fn(&Sample) -> Option<f64>;
+
+/// The percentiles of each time, with the requests of all runs of a side together.
+pub fn percentile_charts(sides: &[ComparedSide<'_>]) -> Vec<Chart> {
+    let times: [(Words, OfSample); 3] = [
+        (Words::new("TTFT percentiles", "TTFT 百分位数"), |sample| sample.ttft.map(|ns| ns as f64)),
+        (Words::new("TPOT percentiles", "TPOT 百分位数"), |sample| sample.tpot),
+        (Words::new("Latency percentiles", "端到端时延百分位数"), |sample| Some(sample.latency as f64)),
+    ];
+    times.into_iter().filter_map(|(title, value)| percentile_chart(sides, title, value)).collect()
+}
+
+/// `None` if no side has the time.
+fn percentile_chart(sides: &[ComparedSide<'_>], title: Words, value: OfSample) -> Option<Chart> {
+    let curves: Vec<(&str, Vec<Point>)> =
+        sides.iter().map(|side| (side.name.as_str(), curve(side, value))).filter(|curve| !curve.1.is_empty()).collect();
+    let (unit, factor) = unit(highest(curves.iter().flat_map(|curve| &curve.1)));
+    let lines: Vec<ChartLine> =
+        curves.into_iter().map(|(name, curve)| ChartLine::new(name, scaled(curve, factor))).collect();
+    let chart = Chart {
+        x_scale: Scale::Tail,
+        y_scale: Scale::Log,
+        ..Chart::new(title, percentile_axis(), AxisText::unit(unit))
+    };
+    (!lines.is_empty()).then_some(Chart { lines, ..chart })
+}
+
+/// The percentiles of all requests of a side, seconds.
+fn curve(side: &ComparedSide<'_>, value: OfSample) -> Vec<Point> {
+    let samples = side.runs.iter().flat_map(|run| run.1).filter(|sample| sample.ok);
+    let mut seconds: Vec<f32> = samples.filter_map(value).map(|ns| (ns / 1e9) as f32).collect();
+    seconds.sort_unstable_by(f32::total_cmp);
+    points(percentile_curve(&seconds))
+}
+
+/// The most important figures over the loads of each side. Sides of one load have a point.
+pub fn load_charts(sides: &[ComparedSide<'_>]) -> Vec<Chart> {
+    let loads: Vec<(&str, Loads<'_>)> =
+        sides.iter().map(|side| (side.name.as_str(), Loads::new(&summaries(side)))).collect();
+    let generates_text = sides.iter().flat_map(|side| &side.runs).any(|run| run.0.generates_text());
+    let rate = |title: Words, unit: &str, of: fn(&Summary) -> Option<f64>| {
+        let lines = loads.iter().map(|(name, loads)| ChartLine::new(*name, loads.figure(of)));
+        Loads::chart_of(loads.iter().map(|loads| &loads.1), title, AxisText::unit(unit), lines.collect())
+    };
+    let time = |title: Words, time: Time, per_mille: Option<u32>| {
+        let curves: Vec<Vec<Point>> = loads.iter().map(|(_, loads)| loads.time(time, per_mille)).collect();
+        let (unit, factor) = unit(highest(curves.iter().flatten()));
+        let lines = loads.iter().zip(curves).map(|((name, _), curve)| ChartLine::new(*name, scaled(curve, factor)));
+        Loads::chart_of(loads.iter().map(|loads| &loads.1), title, AxisText::unit(unit), lines.collect())
+    };
+    let mut charts =
+        vec![rate(Words::new("Requests per second", "请求吞吐量"), "req/s", |s| s.throughput.requests_per_s)];
+    if generates_text {
+        charts.extend([
+            rate(Words::new("Output tokens per second", "输出 token 吞吐量"), "tok/s", |s| {
+                s.throughput.output_tokens_per_s
+            }),
+            time(Words::new("p99 TTFT over load", "p99 TTFT 随负载变化"), Time::Ttft, Some(990)),
+            time(Words::new("Mean TPOT over load", "平均 TPOT 随负载变化"), Time::Tpot, None),
+        ]);
+    }
+    charts.push(time(Words::new("p99 latency over load", "p99 端到端时延随负载变化"), Time::Latency, Some(990)));
+    charts
+}
+
+fn summaries<'a>(side: &ComparedSide<'a>) -> Vec<&'a Summary> {
+    side.runs.iter().map(|run| run.0).collect()
+}
