@@ -52,6 +52,8 @@ fn standard_output_has_only_the_document() {
     // The same values as in the run's own file.
     let own = folder.path().join(run["folder"].as_str().unwrap()).join("benchmark_summary.json");
     assert_eq!(serde_json::from_str::<Json>(&fs::read_to_string(own).unwrap()).unwrap(), run["summary"]);
+    assert_eq!(run["summary"]["Result DB path"], run["database"]);
+    assert_eq!(run["summary"]["Expected number of requests"], json!(6));
     // The link to the folder of the call, which `report` accepts.
     let latest = folder.path().join("outputs/latest");
     assert_eq!(

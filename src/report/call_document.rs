@@ -68,7 +68,7 @@ pub fn run(run: &RunEntry<'_>) -> Json {
         "void": summary.is_void(),
         "slo_met": summary.slo.as_ref().map(|verdict| verdict.is_met()),
         "success_rate": finite(super::advice::success_rate(summary)),
-        "summary": json::summary(summary),
+        "summary": json::stored_summary(summary, run.database),
         "percentiles": json::percentiles(summary),
     })
 }

@@ -1,10 +1,12 @@
 //! The figures as JSON: names as in the tables, full precision, null if a figure is unknown.
 
+use std::path::Path;
+
 use serde_json::{Map, Value as Json, json};
 
 use super::i18n::Label;
 use super::json_value::finite;
-use super::summary_rows::{self, Value, percentile_columns};
+use super::summary_rows::{self, DATABASE_PATH, Value, percentile_columns};
 use super::{measurement_error, server, server_timings, turns, witness};
 use crate::finding::Finding;
 use crate::stats::Summary;
@@ -14,7 +16,7 @@ use crate::stats::quantile::{LEVELS, Quantile, Series};
 use crate::stats::slo::Judged;
 use crate::stats::speed::SpeedRow;
 
-/// The content of `benchmark_summary.json`.
+/// The figures of `benchmark_summary.json`.
 pub fn summary(s: &Summary) -> Json {
     let mut out = Map::new();
     for row in summary_rows::summary(s) {
@@ -48,6 +50,13 @@ pub fn summary(s: &Summary) -> Json {
     out.insert("server_use".to_string(), server::use_json(s));
     out.insert("Findings".to_string(), json!(s.findings.iter().map(Finding::export).collect::<Vec<_>>()));
     Json::Object(out)
+}
+
+/// The content of `benchmark_summary.json` for a run in this database, with its path as in evalscope 0.7.
+pub fn stored_summary(s: &Summary, database: &Path) -> Json {
+    let mut out = summary(s);
+    out[DATABASE_PATH] = database.to_string_lossy().into();
+    out
 }
 
 /// The content of `benchmark_percentile.json`: a list with an object for each row of the table.

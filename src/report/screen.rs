@@ -6,7 +6,7 @@ use super::findings::entries;
 use super::i18n::{Label, Statistic, time_name};
 use super::language::Language;
 use super::objective::measured;
-use super::summary_rows::{self, Row, StatisticValue, client_rows, shown_columns};
+use super::summary_rows::{self, DATABASE_PATH, Row, StatisticValue, client_rows, shown_columns};
 use super::table::{Align, Decimals, Milliseconds, Table, cut, few_note, in_ms, infinite_note, mark, wrap};
 use super::{glance, measurement_error, server, server_timings, turns, witness};
 use crate::finding::{Figure, Severity};
@@ -16,9 +16,6 @@ use crate::stats::quantile::{LEVELS, Level, Quantile, Series};
 use crate::stats::slo::Judged;
 use crate::stats::speed::SpeedRow;
 use crate::visible::visible;
-
-/// The name of a run's database in the summary, as in evalscope 0.7.
-pub(crate) const DATABASE_PATH: &str = "Result DB path";
 
 /// Lines are at least this long, even on narrower screens.
 const NARROWEST: usize = 60;

@@ -10,6 +10,9 @@ use crate::stats::quantile::Series;
 use crate::stats::series::AllSeries;
 use crate::time::format_ns;
 
+/// The name of a run's database in the summary, as in evalscope 0.7.
+pub(crate) const DATABASE_PATH: &str = "Result DB path";
+
 /// A figure with its name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {

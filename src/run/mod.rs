@@ -612,8 +612,7 @@ fn clock_pair() -> ClockPair {
 
 /// Writes the JSON files of a run: each of them, even if another one cannot be written.
 pub(crate) fn write_results(plan: &Plan, summary: &Summary) -> Result<(), RunError> {
-    let mut figures = report::json::summary(summary);
-    figures[report::screen::DATABASE_PATH] = plan.report.folder.join(DATABASE).display().to_string().into();
+    let figures = report::json::stored_summary(summary, &plan.report.folder.join(DATABASE));
     let written = write_file(plan, "benchmark_summary.json", &format!("{figures:#}\n"));
     let percentiles =
         write_file(plan, "benchmark_percentile.json", &format!("{:#}\n", report::json::percentiles(summary)));
