@@ -120,6 +120,19 @@ impl Log {
         self.write(LogLevel::Info, text);
     }
 
+    /// Logs the result of a run in one line. A terminal has it without time and level, so that it fits.
+    pub(crate) fn result(&self, text: &str) {
+        let is_terminal = |sink: &Sink| sink.screen && !sink.progress;
+        self.write_where(LogLevel::Info, text, |sink| !is_terminal(sink));
+        let line = format!("{}\n", visible(&mask_foreign(text, &self.secrets)).trim_end());
+        for sink in self.lock().iter_mut().filter(|sink| LogLevel::Info <= sink.level && is_terminal(sink)) {
+            if let Destination::Writer(to) = &mut sink.to {
+                // As for other lines, errors are ignored.
+                let _ = to.write_all(line.as_bytes()).and_then(|()| to.flush());
+            }
+        }
+    }
+
     /// Logs requests and responses.
     pub fn debug(&self, text: &str) {
         self.write(LogLevel::Debug, text);
@@ -192,6 +205,20 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn a_result_has_no_time_on_a_terminal() {
+        let log = Log::new(|| Timestamp::UNIX_EPOCH, TimeZone::UTC, Vec::new());
+        let (terminal, other, file) = (Buffer::default(), Buffer::default(), Buffer::default());
+        log.add_screen(LogLevel::Info, false, Box::new(terminal.clone()));
+        log.add_screen(LogLevel::Info, true, Box::new(other.clone()));
+        log.add_screen(LogLevel::Error, false, Box::new(file.clone()));
+        log.result("Concurrency 8: 5 req/s");
+        let text = |buffer: &Buffer| String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text(&terminal), "Concurrency 8: 5 req/s\n");
+        assert_eq!(text(&other), "1970-01-01 00:00:00,000 - ringmark - INFO - Concurrency 8: 5 req/s\n");
+        assert_eq!(text(&file), "", "--quiet");
     }
 
     #[test]

@@ -134,6 +134,25 @@ fn a_search_without_a_selection_gives_exit_status_1() {
 }
 
 #[test]
+fn a_quiet_search_prints_what_it_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let neither = "avg_ttft<=30,rps>=1000000";
+    for (criteria, sign) in
+        [("avg_ttft<=30", "✓ parallel 2: 2 users at mean TTFT"), (neither, "✗ No load that was tried has")]
+    {
+        let call =
+            ["--sla-auto-tune", "--sla-num-runs", "1", "--sla-upper-bound", "2", "-n", "8", "--quiet", "--sla-params"];
+        let output = perf(folder.path(), &[&call[..], &[criteria]].concat());
+        let screen = text(&output.stdout);
+        let lines: Vec<&str> = screen.lines().collect();
+        assert!(lines[0].starts_with(sign), "{screen} {}", text(&output.stderr));
+        // A long sentence is wrapped.
+        assert!(lines.len() <= 3 && lines[lines.len() - 1].starts_with("Results: "), "{screen}");
+        fs::remove_dir_all(folder.path().join("outputs")).unwrap();
+    }
+}
+
+#[test]
 fn an_interrupted_search_stores_its_results() {
     let folder = tempfile::tempdir().unwrap();
     let arguments = ["--sla-auto-tune", "--sla-params", "p99_ttft<=30", "--sla-num-runs", "1", "--duration", "1"];

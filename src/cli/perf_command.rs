@@ -254,7 +254,7 @@ fn run_sweep(
     let mut ended = |plan: &Plan, finished: &FinishedRun| {
         visualizer::run_ended(visualizer.as_deref_mut(), plan, &finished.summary);
         if count > 1 {
-            context.log.info(&overview::one_line(&finished.summary));
+            context.log.result(&overview::one_line(&finished.summary));
         }
         let summary = &finished.summary;
         if screen.verbose {

@@ -46,7 +46,7 @@ pub fn run_search(
     };
     let mut ended = |plan: &Plan, finished: &FinishedRun| {
         visualizer::run_ended(visualizer.as_deref_mut(), plan, &finished.summary);
-        context.log.info(&overview::one_line(&finished.summary));
+        context.log.result(&overview::one_line(&finished.summary));
         append(&screen::render_stored(&finished.summary, Some(&finished.database), FILE_WIDTH), root)
     };
     let result = sweep::search(search, &mut plan_at, context, &mut ended);

@@ -53,9 +53,7 @@ pub fn figure(truths: &[Truth], claims: &Claims, figure: Figure) -> (Check, Vec<
         let check = Check::new(figure.name(), true, worst.text());
         return (check, deviations(figure, &of_standard, &of_standard, None));
     }
-    let others = candidates.iter().skip(1).map(|other| (other, Errors::new(figure, reported, other)));
-    let nearest = others.min_by(|a, b| a.1.distance().total_cmp(&b.1.distance()));
-    let fitting = nearest.filter(|(_, errors)| errors.distance() <= of_standard.distance() / CLEARLY_NEARER);
+    let fitting = fitting(figure, reported, &candidates[1..], &of_standard);
     let (verdict, text) = match &fitting {
         Some((other, errors)) => by_other_definition(other, errors, worst),
         None => (Verdict::Fail, worst.text()),
@@ -70,6 +68,25 @@ pub fn figure(truths: &[Truth], claims: &Claims, figure: Figure) -> (Check, Vec<
     let definition = fitting.as_ref().map(|(other, _)| other.definition);
     let check = Check { name: figure.name().to_string(), verdict, text };
     (check, deviations(figure, &of_standard, own, definition))
+}
+
+/// The definition, other than the standard one, by which the client measured: one by which every value is right, or else one
+/// by which the typical value is clearly nearer to a true one.
+fn fitting<'a>(
+    figure: Figure,
+    reported: &Reported,
+    others: &'a [Defined],
+    standard: &Errors,
+) -> Option<(&'a Defined, Errors)> {
+    let mut others: Vec<(&Defined, Errors)> =
+        others.iter().map(|other| (other, Errors::new(figure, reported, other))).collect();
+    others.sort_by(|a, b| a.1.distance().total_cmp(&b.1.distance()));
+    let is_right = |errors: &Errors| errors.worst().is_some_and(Error::is_tolerable);
+    let is_nearer =
+        |errors: &Errors| standard.distance() > 1.0 && errors.distance() <= standard.distance() / CLEARLY_NEARER;
+    let found = others.iter().position(|(_, errors)| is_right(errors));
+    let found = found.or_else(|| others.iter().position(|(_, errors)| is_nearer(errors)));
+    found.map(|place| others.swap_remove(place))
 }
 
 /// The verdict on a figure that was measured by another definition, by which it can still be wrong.
@@ -199,6 +216,18 @@ mod tests {
         }
         mock.stop().unwrap();
         mock.truth()
+    }
+
+    #[test]
+    fn a_figure_with_a_wrong_tail_only_is_wrong() {
+        let truths = truths();
+        let all: Vec<&Truth> = truths.iter().collect();
+        let standard = &definitions(&all, &all, Figure::Latency)[0];
+        let (mean, (p50, _), (max, _)) =
+            (standard.mean().unwrap(), standard.percentile(50.0).unwrap(), standard.percentile(100.0).unwrap());
+        let claims = Claims { latency_ms: reported(mean, p50, max + 30.0), ..Claims::default() };
+        let (check, deviations) = figure(&truths, &claims, Figure::Latency);
+        assert_eq!((check.verdict, &deviations[0].definition), (Verdict::Fail, &None), "{check:?}");
     }
 
     #[test]

@@ -140,6 +140,10 @@ fn tpot(ok: &[&Truth]) -> Vec<Defined> {
         each("from the first to the last token, divided by all tokens", ok, |truth| {
             by_tokens(Some(ms(*truth.sends.first()?, *truth.sends.last()?)), truth.output_tokens)
         }),
+        each("from the first to the last token, divided by the tokens asked for, less one", ok, |truth| {
+            let span = ms(*truth.sends.first()?, *truth.sends.last()?);
+            by_tokens(Some(span), truth.max_tokens?.saturating_sub(1))
+        }),
         each("from the role, which is sent with the head, divided by the tokens after the first", ok, |truth| {
             by_tokens(Some(ms(truth.head_sent?, *truth.sends.last()?)), truth.output_tokens.saturating_sub(1))
         }),
@@ -230,9 +234,13 @@ pub struct Figures {
     pub duration_s: f64,
     pub requests_per_s: Option<f64>,
     pub output_tokens_per_s: Option<f64>,
-    /// All answers, and output events of the complete ones.
+    /// All answers; output events of the complete ones, and the tokens that their requests asked for at most.
+    #[serde(default)]
     pub answers_per_s: Option<f64>,
+    #[serde(default)]
     pub output_events_per_s: Option<f64>,
+    #[serde(default)]
+    pub asked_tokens_per_s: Option<f64>,
     pub ttft_ms: Times,
     pub itl_ms: Times,
     pub tpot_ms: Times,
@@ -255,6 +263,7 @@ pub fn of_successes(truths: &[Truth]) -> Figures {
         output_tokens_per_s: per_s(ok.iter().map(|truth| f64::from(truth.output_tokens)).sum()),
         answers_per_s: per_s(truths.len() as f64),
         output_events_per_s: per_s(ok.iter().map(|truth| truth.sends.len() as f64).sum()),
+        asked_tokens_per_s: per_s(ok.iter().filter_map(|truth| truth.max_tokens).map(f64::from).sum()),
         ttft_ms: times(Figure::Ttft),
         itl_ms: times(Figure::Itl),
         tpot_ms: times(Figure::Tpot),

@@ -6,29 +6,43 @@ use serde_json::Value as Json;
 
 use super::claims::{Claims, Reported};
 
-/// evalscope's summary and its percentiles (`Null` if there are none). Times are seconds.
+/// The summary of this program, or of evalscope, and its percentiles (`Null` if there are none). Later versions of
+/// evalscope have other names, and some times in milliseconds.
 pub fn evalscope(summary: &Json, percentiles: &Json) -> Claims {
-    let mean = |name: &str| summary[name].as_f64().map(|seconds| seconds * 1e3);
-    let figure = |mean: Option<f64>, column: &str| {
+    let number = |names: [&str; 2]| names.iter().find_map(|name| summary[name].as_f64());
+    // The mean of a figure and its column of percentiles; both have the unit in their name.
+    let figure = |means: [&str; 2], columns: [&str; 2]| {
+        let column = |row: &Json| columns.iter().find_map(|name| Some(row[name].as_f64()? * ms_of(name)));
         let of_row = |row: &Json| {
-            let name = row["Percentiles"].as_str()?.trim_end_matches('%');
-            let percent = if name == "max" { "100" } else { name };
-            Some((percent.to_string(), row[column].as_f64()? * 1e3))
+            let percent = match row["Percentiles"].as_str()?.trim_end_matches('%') {
+                "max" => "100",
+                "min" => "0",
+                percent => percent,
+            };
+            Some((percent.to_string(), column(row)?))
         };
-        Reported { mean, percentiles: percentiles.as_array().into_iter().flatten().filter_map(of_row).collect() }
+        Reported {
+            mean: means.iter().find_map(|name| Some(summary[name].as_f64()? * ms_of(name))),
+            percentiles: percentiles.as_array().into_iter().flatten().filter_map(of_row).collect(),
+        }
     };
     Claims {
-        ok: summary["Succeed requests"].as_f64(),
-        failed: summary["Failed requests"].as_f64(),
-        requests_per_s: summary["Request throughput (req/s)"].as_f64(),
-        output_tokens_per_s: summary["Output token throughput (tok/s)"].as_f64(),
+        ok: number(["Succeed requests", "Success Requests"]),
+        failed: number(["Failed requests", "Failed Requests"]),
+        requests_per_s: number(["Request throughput (req/s)", "Req Throughput (req/s)"]),
+        output_tokens_per_s: number(["Output token throughput (tok/s)", "Output Throughput (tok/s)"]),
         warning: warning(&summary["Findings"]),
-        ttft_ms: figure(mean("Average time to first token (s)"), "TTFT (s)"),
-        itl_ms: figure(mean("Average inter-token latency (s)"), "ITL (s)"),
-        tpot_ms: figure(mean("Average time per output token (s)"), "TPOT (s)"),
-        latency_ms: figure(mean("Average latency (s)"), "Latency (s)"),
+        ttft_ms: figure(["Average time to first token (s)", "Avg TTFT (ms)"], ["TTFT (s)", "TTFT (ms)"]),
+        itl_ms: figure(["Average inter-token latency (s)", "Avg ITL (ms)"], ["ITL (s)", "ITL (ms)"]),
+        tpot_ms: figure(["Average time per output token (s)", "Avg TPOT (ms)"], ["TPOT (s)", "TPOT (ms)"]),
+        latency_ms: figure(["Average latency (s)", "Avg Latency (s)"], ["Latency (s)", "Latency (ms)"]),
         ..Claims::default()
     }
+}
+
+/// Milliseconds in the unit at the end of a name, `(s)` or `(ms)`.
+fn ms_of(name: &str) -> f64 {
+    if name.ends_with("(ms)") { 1.0 } else { 1e3 }
 }
 
 /// The text of the first finding of this program that is more than a note and is about the client.
@@ -215,6 +229,26 @@ mod tests {
         assert_eq!((claims.ok, claims.ttft_ms.mean, claims.latency_ms.mean), (Some(9.0), Some(1.0), Some(7.0)));
         assert_eq!(claims.ttft_ms.percentiles, percentiles(&[("50", 0.9), ("99", 2.0)]));
         assert_eq!(claims.itl_ms.percentiles, percentiles(&[("99", 3.0)]));
+    }
+
+    #[test]
+    fn evalscopes_names_of_both_kinds_are_read() {
+        let old = evalscope(
+            &json!({"Succeed requests": 8, "Average time to first token (s)": 0.5, "Average latency (s)": 2.0}),
+            &json!([{"Percentiles": "50%", "TTFT (s)": 0.4, "Latency (s)": 1.5}]),
+        );
+        let new = evalscope(
+            &json!({"Success Requests": 8, "Avg TTFT (ms)": 500.0, "Avg Latency (s)": 2.0}),
+            &json!([{"Percentiles": "50%", "TTFT (ms)": 400.0, "Latency (s)": 1.5}]),
+        );
+        assert_eq!(old, new);
+        assert_eq!((new.ok, new.ttft_ms.mean, new.latency_ms.mean), (Some(8.0), Some(500.0), Some(2000.0)));
+        assert_eq!(new.ttft_ms.percentiles, percentiles(&[("50", 400.0)]));
+        let last = evalscope(
+            &Json::Null,
+            &json!([{"Percentiles": "min", "ITL (ms)": 1.0}, {"Percentiles": "max", "ITL (ms)": 3.0}]),
+        );
+        assert_eq!(last.itl_ms.percentiles, percentiles(&[("0", 1.0), ("100", 3.0)]));
     }
 
     #[test]

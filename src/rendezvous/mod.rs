@@ -79,6 +79,11 @@ impl<'a> Wait<'a> {
         Wait { deadline: Instant::now() + timeout, timeout, stopped }
     }
 
+    /// The same with a later end.
+    fn longer_by(&self, time: Duration) -> Wait<'a> {
+        Wait { deadline: self.deadline + time, ..*self }
+    }
+
     /// The time to wait until the next check; an error after an interrupt, `None` after the deadline.
     fn step(&self) -> Result<Option<Duration>, RendezvousError> {
         if (self.stopped)() {

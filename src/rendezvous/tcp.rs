@@ -25,6 +25,8 @@ use crate::record::share::Share;
 const MAGIC: &[u8; 8] = b"rmrkrdv1";
 /// How long one step of a greeting, or one write, may take.
 const STEP_LIMIT: Duration = Duration::from_secs(5);
+/// How much longer than shard 0 the others wait.
+const VERDICT: Duration = Duration::from_secs(5);
 /// The pause between two attempts to reach shard 0.
 const RETRY: Duration = Duration::from_millis(100);
 /// Connections that may be greeted at the same time, beside those of all shards.
@@ -95,6 +97,8 @@ impl Tcp {
             Tcp::First(first) => first.all_gather(own, wait),
             Tcp::Other(connection) => {
                 let gone = |what: String| RendezvousError::new(format!("shard 0 {what}"));
+                // Shard 0 names the shard that is missing, at the end of its own wait.
+                let wait = &wait.longer_by(VERDICT);
                 // If shard 0 has ended, it may have sent why.
                 let _ = connection.write(own);
                 let first = connection.next(wait)?.map_err(|_| gone("has ended, or was killed".to_string()))?;

@@ -5,7 +5,7 @@ use super::findings::entries;
 use super::language::Language;
 use super::load_name::load_name;
 use super::objective::measured;
-use super::table::{Align, Table, few_note, mark, number, wrap};
+use super::table::{Align, Decimals, Table, digits, few_note, mark, wrap};
 use crate::finding::{Finding, Severity};
 use crate::stats::Summary;
 use crate::stats::measurement_error::Bound;
@@ -48,7 +48,7 @@ fn requests(s: &Summary) -> String {
     let rest = [(counts.unfinished, "unfinished"), (counts.unsent, "unsent"), (counts.unknown, "unknown")];
     let rest: String =
         rest.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!(", {count} {name}")).collect();
-    let time = s.time_s.map_or_else(String::new, |time| format!(" in {} s", number(round(time))));
+    let time = s.time_s.map_or_else(String::new, |time| format!(" in {} s", digits(time, 0)));
     let load = load_name(&s.facts, Language::En);
     let requests = if counts.scheduled == 1 { "request" } else { "requests" };
     let interrupted = s.findings.iter().any(|finding| matches!(finding, Finding::Interrupted { .. }));
@@ -56,18 +56,9 @@ fn requests(s: &Summary) -> String {
     format!("{} {requests}{time}, {load}: {} ok, {} failed{rest}{end}", counts.scheduled, counts.ok, counts.failed)
 }
 
-/// Three significant digits for a text.
-fn round(value: f64) -> f64 {
-    if value <= 0.0 {
-        return value;
-    }
-    let unit = 10_f64.powi(value.log10().floor() as i32 - 2);
-    if unit >= 1.0 { value.round() } else { (value / unit).round() * unit }
-}
-
 fn throughput(s: &Summary) -> String {
     let t = &s.throughput;
-    let rate = |value: Option<f64>, unit: &str| value.map(|value| format!("{} {unit}", number(round(value))));
+    let rate = |value: Option<f64>, unit: &str| value.map(|value| format!("{} {unit}", digits(value, 0)));
     let tokens = if s.generates_text() {
         [rate(t.output_tokens_per_s, "output tok/s"), rate(t.total_tokens_per_s, "total tok/s")]
     } else {
@@ -168,7 +159,7 @@ fn share(series: &Series, bounds: &[Bound]) -> Option<String> {
         percent if !percent.is_finite() => None,
         percent if percent > 100.0 => Some("> 100 %".to_string()),
         percent if percent < 0.01 => Some("0.01 %".to_string()),
-        percent => Some(format!("{} %", number((percent * 100.0).ceil() / 100.0))),
+        percent => Some(format!("{} %", Decimals(2).ceil(percent))),
     }
 }
 
@@ -240,12 +231,6 @@ pub(crate) fn coloured(text: &str, colour: Colour, colours: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_in_sentences_have_three_digits() {
-        let texts = [62.9998, 6501.61, 6.3492, 0.048_123, 0.0].map(|value| number(round(value)));
-        assert_eq!(texts, ["63", "6502", "6.35", "0.0481", "0"]);
-    }
 
     #[test]
     fn a_long_finding_ends_with_dots_within_the_width() {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json, json};
 use super::i18n::Label;
 use super::language::Language;
 use super::load_name::{load_name, short_load};
-use super::table::{Align, Table, digits};
+use super::table::{Align, Decimals, Table, digits};
 use crate::record::facts::RunFacts;
 use crate::stats::{Summary, comparison};
 
@@ -149,26 +149,33 @@ pub(crate) fn glance(runs: &[&Summary]) -> Option<Table> {
     let shown = FIGURES.iter().filter(|figure| SHOWN.contains(&figure.1));
     // Embeddings and rankings have no output tokens and no TTFT.
     let known: Vec<&Figure> = shown.filter(|figure| runs.iter().any(|run| figure.3(run).is_some())).collect();
-    let cell = |group: &[&Summary], figure: &Figure| {
+    let spread = |group: &[&Summary], figure: &Figure| {
         let factor = if figure.2 == "s" { 1e3 } else { 1.0 };
-        let spread = Spread::compute(group, |run| figure.3(run).map(|value| value * factor));
-        spread.map_or_else(
-            || "-".to_string(),
-            |Spread { mean, half_width, .. }| {
-                let decimals = decimals(mean);
-                let interval = half_width.map_or_else(String::new, |half| format!(" ± {half:.decimals$}"));
-                format!("{mean:.decimals$}{interval}")
-            },
-        )
+        Spread::compute(group, |run| figure.3(run).map(|value| value * factor))
     };
-    let row = |group: &Vec<&Summary>| {
+    // The cells of a column have the same decimals.
+    let column = |figure: &&Figure| -> Vec<String> {
+        let spreads: Vec<Option<Spread>> = groups.iter().map(|group| spread(group, figure)).collect();
+        let decimals = Decimals::for_digits(spreads.iter().flatten().map(|spread| spread.mean), 0);
+        let text = |Spread { mean, half_width, .. }: &Spread| {
+            let interval = half_width.map_or_else(String::new, |half| format!(" ± {}", decimals.text(half)));
+            format!("{}{interval}", decimals.text(*mean))
+        };
+        spreads.iter().map(|spread| spread.as_ref().map_or_else(|| "-".to_string(), text)).collect()
+    };
+    let columns: Vec<Vec<String>> = known.iter().map(column).collect();
+    let row = |(place, group): (usize, &Vec<&Summary>)| {
         let first = [short_load(&group[0].facts), group.len().to_string()];
-        first.into_iter().chain(known.iter().map(|figure| cell(group, figure))).collect()
+        first.into_iter().chain(columns.iter().map(|column| column[place].clone())).collect()
     };
     let names = known.iter().map(|figure| figure.0.en().to_string());
     let head: Vec<String> = ["Load".to_string(), "Runs".to_string()].into_iter().chain(names).collect();
-    let table =
-        Table { aligns: vec![Align::Right; head.len()], head, rows: groups.iter().map(row).collect(), grid: false };
+    let table = Table {
+        aligns: vec![Align::Right; head.len()],
+        head,
+        rows: groups.iter().enumerate().map(row).collect(),
+        grid: false,
+    };
     (!groups.is_empty()).then_some(table)
 }
 

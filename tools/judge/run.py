@@ -117,7 +117,7 @@ def install(name, client, folder):
         return
     folder.mkdir(parents=True, exist_ok=True)
     python = client.python or sys.executable
-    pip = [folder / "venv/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip = [folder / "venv/bin/python", "-m", "pip", "install", "--quiet", "--no-compile", "--disable-pip-version-check"]
     if client.pip or client.python:
         run([python, "-m", "venv", folder / "venv"])
     if client.pip:

@@ -160,8 +160,12 @@ fn log(frame: &mut Frame<'_>, area: Rect, lines: &[String]) {
     let shown = lines.iter().skip(lines.len().saturating_sub(usize::from(area.height)));
     for (row, line) in shown.enumerate() {
         // The time of day and the level need less room than the text.
-        let text = line.split_once(" - ringmark - ").map_or(line.as_str(), |(_, text)| text);
-        let style = if text.starts_with("INFO") { dim() } else { Style::default().fg(Color::Yellow) };
+        let (text, style) = match line.split_once(" - ringmark - ") {
+            Some((_, text)) if text.starts_with("INFO") => (text, dim()),
+            Some((_, text)) => (text, Style::default().fg(Color::Yellow)),
+            // The result of a run.
+            None => (line.as_str(), Style::default()),
+        };
         frame
             .render_widget(Line::styled(format!(" {text}"), style), Rect { y: area.y + row as u16, height: 1, ..area });
     }

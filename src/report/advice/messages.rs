@@ -9,8 +9,8 @@ struct Named<'a> {
     name: &'a str,
     requests_per_s: String,
     /// Average latency and TTFT, seconds.
-    latency_s: String,
-    ttft_s: String,
+    latency_ms: String,
+    ttft_ms: String,
 }
 
 /// The sentence for a verdict over these loads, which have these names.
@@ -18,12 +18,12 @@ pub fn sentence(verdict: Verdict, loads: &[Load], names: &[String], language: La
     if verdict == Verdict::Nothing {
         return None;
     }
-    let seconds = |value: Option<f64>| value.map_or_else(|| "-".to_string(), |seconds| digits(seconds, 3));
+    let ms = |value: Option<f64>| value.map_or_else(|| "-".to_string(), |seconds| digits(seconds * 1e3, 1));
     let named = |place: usize| Named {
         name: &names[place],
         requests_per_s: digits(loads[place].requests_per_s.unwrap_or(0.0), 2),
-        latency_s: seconds(loads[place].latency_s),
-        ttft_s: seconds(loads[place].ttft_s),
+        latency_ms: ms(loads[place].latency_s),
+        ttft_ms: ms(loads[place].ttft_s),
     };
     // A concurrency of 1 is the lowest.
     let can_be_lower = loads[0].parallel != Some(1);
@@ -89,9 +89,15 @@ fn en<'a>(
         Verdict::Between { below, above, parallel } => {
             let (below, above) = (named(below), named(above));
             format!(
-                "The server saturates between {} and {}: requests wait there, average TTFT rises from {} s to {} s. Try \
-                 a concurrency of {parallel}, which {} req/s need at the latency of {}, {} s.",
-                below.name, above.name, below.ttft_s, above.ttft_s, above.requests_per_s, below.name, below.latency_s
+                "The server saturates between {} and {}: requests wait there, average TTFT rises from {} ms to {} ms. Try \
+                 a concurrency of {parallel}, which {} req/s need at the latency of {}, {} ms.",
+                below.name,
+                above.name,
+                below.ttft_ms,
+                above.ttft_ms,
+                above.requests_per_s,
+                below.name,
+                below.latency_ms
             )
         }
         Verdict::FailsAbove { top, failing } => format!(
@@ -106,9 +112,9 @@ fn en<'a>(
         ),
         Verdict::Exceeded { last, best } => format!(
             "The optimum is around {}, the highest rate that was kept (responses ended at {kept} or more of the arrival \
-             rate), at an average latency of {} s. Higher rates exceed the capacity, about {} req/s.",
+             rate), at an average latency of {} ms. Higher rates exceed the capacity, about {} req/s.",
             name(last),
-            named(last).latency_s,
+            named(last).latency_ms,
             named(best).requests_per_s
         ),
         Verdict::NoneKept { lowest, best } => format!(
@@ -120,24 +126,24 @@ fn en<'a>(
         Verdict::Flat { knee, top } | Verdict::Past { knee, top } => {
             let is_past = matches!(verdict, Verdict::Past { .. });
             let (at_knee, at_top) = (named(knee), named(top));
-            let (rps, latency) = (&at_knee.requests_per_s, &at_knee.latency_s);
+            let (rps, latency) = (&at_knee.requests_per_s, &at_knee.latency_ms);
             // If a lower load cannot be used, the lowest load is not known to saturate the server.
             let begin = match knee {
                 0 => format!(
                     "The lowest load, {}, already saturates the server: {rps} req/s, at least {near_best} of the best, at \
-                     an average latency of {latency} s.",
+                     an average latency of {latency} ms.",
                     at_knee.name
                 ),
                 _ => format!(
                     "The optimum is around {}, the lowest load with at least {near_best} of the best requests/s: {rps} \
-                     req/s at an average latency of {latency} s.",
+                     req/s at an average latency of {latency} ms.",
                     at_knee.name
                 ),
             };
-            let (name, rps, latency) = (at_top.name, at_top.requests_per_s, at_top.latency_s);
+            let (name, rps, latency) = (at_top.name, at_top.requests_per_s, at_top.latency_ms);
             let end = match is_past {
-                true => format!("The highest load is beyond saturation: only {rps} req/s at {latency} s with {name}."),
-                false => format!("More load only adds latency: {rps} req/s at {latency} s with {name}."),
+                true => format!("The highest load is beyond saturation: only {rps} req/s at {latency} ms with {name}."),
+                false => format!("More load only adds latency: {rps} req/s at {latency} ms with {name}."),
             };
             let lower = if knee == 0 && can_be_lower { " Consider lowering the load." } else { "" };
             format!("{begin} {end}{lower}")
@@ -177,9 +183,15 @@ fn zh<'a>(
         Verdict::Between { below, above, parallel } => {
             let (below, above) = (named(below), named(above));
             format!(
-                "服务端在 {} 与 {} 之间达到饱和：请求开始排队，平均 TTFT 从 {} s 升至 {} s。可尝试并发数 {parallel}，\
-                 即以 {} 的时延（{} s）达到 {} req/s 所需的并发数。",
-                below.name, above.name, below.ttft_s, above.ttft_s, below.name, below.latency_s, above.requests_per_s
+                "服务端在 {} 与 {} 之间达到饱和：请求开始排队，平均 TTFT 从 {} ms 升至 {} ms。可尝试并发数 {parallel}，\
+                 即以 {} 的时延（{} ms）达到 {} req/s 所需的并发数。",
+                below.name,
+                above.name,
+                below.ttft_ms,
+                above.ttft_ms,
+                below.name,
+                below.latency_ms,
+                above.requests_per_s
             )
         }
         Verdict::FailsAbove { top, failing } => {
@@ -189,10 +201,10 @@ fn zh<'a>(
             format!("{} 已足以维持到达率：并发数再高，吞吐量也不会超过到达率。请提高 --rate 以寻找瓶颈。", name(knee))
         }
         Verdict::Exceeded { last, best } => format!(
-            "最佳负载在 {} 附近，即能维持的最高速率（完成速率不低于到达率的 {kept}），平均时延 {} s。更高的速率超过服务端的\
+            "最佳负载在 {} 附近，即能维持的最高速率（完成速率不低于到达率的 {kept}），平均时延 {} ms。更高的速率超过服务端的\
              处理能力（约 {} req/s）。",
             name(last),
-            named(last).latency_s,
+            named(last).latency_ms,
             named(best).requests_per_s
         ),
         Verdict::NoneKept { lowest, best } => format!(
@@ -203,21 +215,21 @@ fn zh<'a>(
         Verdict::Flat { knee, top } | Verdict::Past { knee, top } => {
             let is_past = matches!(verdict, Verdict::Past { .. });
             let (at_knee, at_top) = (named(knee), named(top));
-            let (rps, latency) = (&at_knee.requests_per_s, &at_knee.latency_s);
+            let (rps, latency) = (&at_knee.requests_per_s, &at_knee.latency_ms);
             let begin = match knee {
                 0 => format!(
-                    "最低负载 {} 已使服务端饱和：{rps} req/s，不低于最高值的 {near_best}，平均时延 {latency} s。",
+                    "最低负载 {} 已使服务端饱和：{rps} req/s，不低于最高值的 {near_best}，平均时延 {latency} ms。",
                     at_knee.name
                 ),
                 _ => format!(
-                    "最佳负载在 {} 附近，即吞吐量达到最高值 {near_best} 的最低负载：{rps} req/s，平均时延 {latency} s。",
+                    "最佳负载在 {} 附近，即吞吐量达到最高值 {near_best} 的最低负载：{rps} req/s，平均时延 {latency} ms。",
                     at_knee.name
                 ),
             };
-            let (name, rps, latency) = (at_top.name, at_top.requests_per_s, at_top.latency_s);
+            let (name, rps, latency) = (at_top.name, at_top.requests_per_s, at_top.latency_ms);
             let end = match is_past {
-                true => format!("最高负载已越过饱和点：{name} 时仅 {rps} req/s、{latency} s。"),
-                false => format!("更高的负载只会增加时延：{name} 时为 {rps} req/s、{latency} s。"),
+                true => format!("最高负载已越过饱和点：{name} 时仅 {rps} req/s、{latency} ms。"),
+                false => format!("更高的负载只会增加时延：{name} 时为 {rps} req/s、{latency} ms。"),
             };
             let lower = if knee == 0 && can_be_lower { "建议降低负载。" } else { "" };
             format!("{begin}{end}{lower}")
@@ -252,7 +264,7 @@ mod tests {
     fn flat_curve_names_its_knee_and_the_added_latency() {
         let flat = [(1, 31.0, 0.0301), (2, 33.0, 0.06), (4, 33.2, 0.12), (8, 33.1, 0.25)];
         let expected = "The optimum is around C2, the lowest load with at least 95 % of the best requests/s: 33.00 req/s \
-                        at an average latency of 0.0600 s. More load only adds latency: 33.10 req/s at 0.250 s with C8.";
+                        at an average latency of 60.0 ms. More load only adds latency: 33.10 req/s at 250.0 ms with C8.";
         assert_eq!(sentence_for(&flat, Language::En), expected);
         assert!(sentence_for(&flat, Language::Zh).starts_with("最佳负载在 C2 附近"));
         let saturated = sentence_for(&flat[1..], Language::En);
@@ -260,7 +272,7 @@ mod tests {
         let alone = sentence_for(&[(1, 33.0, 0.03), (2, 33.1, 0.06)], Language::En);
         assert!(alone.starts_with("The lowest load, C1, already") && !alone.contains("lowering"), "{alone}");
         let past = sentence_for(&[(1, 10.0, 0.1), (2, 20.0, 0.1), (4, 12.0, 0.3)], Language::En);
-        assert!(past.contains("around C2") && past.contains("beyond saturation: only 12.00 req/s at 0.300 s with C4"));
+        assert!(past.contains("around C2") && past.contains("beyond saturation: only 12.00 req/s at 300.0 ms with C4"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::sides::{Comparison, Entry, Load, Side, about, letter, note};
 use super::verdicts::sentence;
 use super::warnings::{Warning, warnings};
 use crate::finding::Severity;
+use crate::report::advice::order;
 use crate::report::html::{
     ComparedSide, Contents, Stored, Words, both, charts, escape, load_charts, numbers_table, percentile_charts,
     setup_rows, wrap,
@@ -88,8 +89,10 @@ fn warning_html(warning: &Warning, place: &str, language: Language) -> String {
 /// What was run on each side; what is equal on all of them is there once.
 fn setup(sides: &[Side<'_>], language: Language) -> String {
     let of_side = |side: &Side<'_>| {
-        let runs: Vec<Stored<'_>> =
-            side.runs.iter().map(|run| Stored { run: &run.run, summary: &run.summary }).collect();
+        // In the order of their loads.
+        let order = order(&side.runs.iter().map(|run| &run.summary).collect::<Vec<_>>());
+        let runs = order.into_iter().map(|place| side.runs[place]);
+        let runs: Vec<Stored<'_>> = runs.map(|run| Stored { run: &run.run, summary: &run.summary }).collect();
         let mut rows = vec![
             (language.pick("Runs", "测试"), escape(&about(side, language))),
             (language.pick("Files", "文件"), escape(&side.name)),

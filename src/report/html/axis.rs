@@ -100,7 +100,12 @@ fn log_ticks(from: f64, to: f64) -> Vec<f64> {
     let factors: &[f64] = if to - from > 3.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
     let all = decades.flat_map(|decade| factors.iter().map(move |factor| scaled_by_ten(*factor, decade)));
     let inside: Vec<f64> = all.filter(|tick| (from..=to).contains(&tick.log10())).collect();
-    if inside.is_empty() { vec![10f64.powf((from + to) / 2.0)] } else { inside }
+    if inside.len() > 1 {
+        return inside;
+    }
+    // The values are so close to each other that the scale is nearly linear.
+    let (low, high) = (10f64.powf(from), 10f64.powf(to));
+    linear_ticks(low, high).into_iter().filter(|tick| (low..=high).contains(tick)).collect()
 }
 
 /// The label of a tick.
@@ -144,6 +149,10 @@ mod tests {
         assert_eq!(linear_ticks(0.0, 1.04).len(), 6);
         assert_eq!(linear_ticks(0.0, 52.0), [0.0, 10.0, 20.0, 30.0, 40.0, 50.0]);
         assert_eq!(log_ticks(0.0, 1.0), [1.0, 2.0, 5.0, 10.0]);
+        let labels =
+            |low: f64, high: f64| log_ticks(low.log10(), high.log10()).into_iter().map(short).collect::<Vec<_>>();
+        assert_eq!(labels(7.9, 9.1), ["8", "8.2", "8.4", "8.6", "8.8", "9"]);
+        assert_eq!(labels(188.0, 233.0), ["190", "200", "210", "220", "230"]);
         assert_eq!([0.0, 0.5, 12.0, 12_000.0, 0.00123].map(short), ["0", "0.5", "12", "12k", "0.00123"]);
     }
 

@@ -10,6 +10,8 @@
 #   RINGMARK_OUTPUTS     the shared folder for results [default: outputs]
 #   RINGMARK_RENDEZVOUS  dir:PATH or tcp:HOST:PORT, with HOST an address of the first host; pmi with MPICH and Intel MPI
 #                        [default: pmi with these, else a directory beside the results]
+#   RINGMARK_INTERFACE   a network interface of the hosts, such as eth0: its address is the --shard-address of each shard, so that
+#                        they compare their clocks over UDP; by default only tcp: does that
 set -euo pipefail
 
 options=()
@@ -17,7 +19,7 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do
     options+=("$1")
     shift
 done
-[ $# -gt 1 ] || { sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -gt 1 ] || { sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 shift
 
 ringmark=${RINGMARK:-ringmark}
@@ -46,10 +48,19 @@ tcp:*)
     ! $is_open_mpi || options+=(-x RINGMARK_JOB_TOKEN)
     ;;
 esac
+if [ -n "${RINGMARK_INTERFACE:-}" ]; then
+    export RINGMARK_INTERFACE
+    ! $is_open_mpi || options+=(-x RINGMARK_INTERFACE)
+fi
 
 # mpirun ends all processes when one has a status other than 0. Status 1 (a missed objective) and 3 (a void run) are results
 # of a shard that the merge shows, and no reason to end the others.
-shard='"$@"; status=$?; case $status in 1|3) exit 0;; esac; exit $status'
+shard='
+if [ -n "${RINGMARK_INTERFACE:-}" ]; then
+    address=$(ip -4 -o addr show dev "$RINGMARK_INTERFACE" scope global | sed -n "1s|.* inet \([^/ ]*\).*|\1|p")
+    set -- "$@" --shard-address "$address"
+fi
+"$@"; status=$?; case $status in 1|3) exit 0;; esac; exit $status'
 mpirun "${options[@]}" sh -c "$shard" sh \
     "$ringmark" perf --shard auto --rendezvous "$rendezvous" --outputs-dir "$folder" "$@"
 exec "$ringmark" merge "$folder" --json "$folder/merged.json" --html "$folder/merged.html"

@@ -4,8 +4,8 @@
     manifests.py containers FILE JOB FOLDER OPTION=VALUE...
                                                   a bundle for runc, FOLDER/INDEX, for each pod of the Job
 
-Options of `containers`: `rootfs` (folder of the image), `netns` (path with {index}), `claim`, `hosts` (a file), `seccomp` (the
-profile that the manifest names), `flag` (another value for a line of the ConfigMap, name=value; may be repeated). Needs
+Options of `containers`: `rootfs` (folder of the image), `netns` (path with {index}), `address` (with {} for the index from 1),
+`claim`, `hosts` (a file), `seccomp` (the profile that manifests name), `flag` (another value for a line of the ConfigMap, name=value; may be repeated). Needs
 kubernetes-validate, which brings PyYAML.
 """
 
@@ -20,6 +20,8 @@ import yaml
 Object = Dict[str, Any]
 #: Kinds that are no part of Kubernetes, and so in no schema; the templates in them are checked as Jobs.
 CUSTOM = {"JobSet"}
+#: What the default profiles of the container runtimes refuse.
+IO_URING = ["io_uring_setup", "io_uring_enter", "io_uring_register"]
 
 
 def objects(path: str) -> List[Object]:
@@ -99,8 +101,11 @@ def configuration(all_objects: List[Object], pod: Object, index: int, options: D
     context = {**pod["securityContext"], **container["securityContext"]}
     variables = {"JOB_COMPLETION_INDEX": str(index)}
     for one in container.get("env", []):
-        # The only secret is the token of the job.
-        variables[one["name"]] = one.get("value", "0123456789abcdef0123456789abcdef")
+        if "fieldRef" in one.get("valueFrom", {}):
+            variables[one["name"]] = options["address"].format(index + 1)
+        else:
+            # The only secret is the token of the job.
+            variables[one["name"]] = one.get("value", "0123456789abcdef0123456789abcdef")
     private = ["nosuid", "noexec", "nodev"]
     mounts: List[Object] = [
         {"destination": "/proc", "type": "proc", "source": "proc"},
@@ -123,14 +128,13 @@ def configuration(all_objects: List[Object], pod: Object, index: int, options: D
             data = find(all_objects, "ConfigMap", volume["configMap"]["name"])["data"]
             files.update({f"{one['source']}/{name}": text for name, text in data.items()})
         mounts.append(one)
-    linux: Object = {
-        "namespaces": [
-            {"type": "pid"}, {"type": "ipc"}, {"type": "mount"}, {"type": "uts"},
-            {"type": "network", "path": options["netns"].format(index=index)},
-        ],
-    }
-    if context["seccompProfile"]["type"] == "Localhost":
-        linux["seccomp"] = json.loads(pathlib.Path(options["seccomp"]).read_text())
+    namespaces = [{"type": name} for name in ("pid", "ipc", "mount", "uts")]
+    namespaces.append({"type": "network", "path": options["netns"].format(index=index)})
+    seccomp = json.loads(pathlib.Path(options["seccomp"]).read_text())
+    if context["seccompProfile"]["type"] == "RuntimeDefault":
+        # The same, as far as it matters here, but for this.
+        seccomp["syscalls"].append({"names": IO_URING, "action": "SCMP_ACT_ERRNO", "errnoRet": 1})
+    linux: Object = {"namespaces": namespaces, "seccomp": seccomp}
     arguments = [expanded(text, variables) for text in container["args"]]
     none: List[str] = []
     return {
