@@ -94,7 +94,7 @@ test_empty_root() {
 # Sets $port. The certificate is signed by nobody.
 start_tls_server() {
     openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1 \
-        -keyout "$scratch/key.pem" -out "$scratch/cert.pem" 2>"$scratch/output"
+        -addext basicConstraints=critical,CA:FALSE -keyout "$scratch/key.pem" -out "$scratch/cert.pem" 2>"$scratch/output"
     python3 - "$scratch" <<'END' &
 import http.server
 import os
