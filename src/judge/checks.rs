@@ -151,8 +151,8 @@ fn in_flight(facts: &Facts<'_>) -> Option<Check> {
 
 fn full(facts: &Facts<'_>) -> Option<Check> {
     let asked = facts.judging.asked.parallel?;
-    // With a rate, the slots are a limit.
-    if facts.judging.asked.rate.is_some() {
+    // With a rate, the slots are a limit. A client that was stopped is not to blame for empty ones.
+    if facts.judging.asked.rate.is_some() || facts.client.frozen == Some(true) {
         return None;
     }
     let mean = facts.observed.mean_in_flight?;
