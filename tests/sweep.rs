@@ -21,7 +21,9 @@ fn read(folder: &Path, name: &str) -> String {
 /// The first cell of each row of the table of loads.
 fn loads(text: &str) -> Vec<&str> {
     let table = text.split("Detailed performance metrics:\n").nth(1).unwrap();
-    let rows = table.lines().skip(3).take_while(|line| line.starts_with('|'));
+    // The names of the columns can have two lines.
+    let rows = table.lines().skip(1).skip_while(|line| !line.starts_with('+')).skip(1);
+    let rows = rows.take_while(|line| line.starts_with('|'));
     rows.map(|line| line.trim_start_matches('|').split('|').next().unwrap().trim()).collect()
 }
 
