@@ -306,6 +306,6 @@ fn objectives_have_units() {
     let facts = RunFacts { slo: r#"[{"p99_ttft":"<=60ms","rps":">=1"}]"#.to_string(), ..closed(4, 1) };
     let s = summary_of(facts, some_unfinished(4, 0), report(Phase::Measured), unchanged);
     let text = screen::render(&s, 120);
-    assert!(text.contains("| p99_ttft<=60ms |") && text.contains(" 20* ms | met "), "{text}");
+    assert!(text.contains("| p99_ttft<=60ms |") && text.contains(" 20.00* ms | met "), "{text}");
     assert!(text.contains("| rps>=1         |") && text.contains(" req/s | met "), "{text}");
 }

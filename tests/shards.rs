@@ -527,7 +527,7 @@ impl Relay {
     }
 }
 
-/// Shard 0 listens where `--shard-address` says, and the others reach it by another address. Once all have started, nothing
+/// Shard 0 listens at `--shard-address`, and the others reach it by another address. Once all have started, nothing
 /// that happens to their connection matters.
 #[test]
 fn a_partition_after_the_start_changes_nothing() {

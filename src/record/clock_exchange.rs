@@ -29,7 +29,7 @@ pub struct ClockExchange {
     pub received: Tick,
 }
 
-/// What exchanges say about the clock of shard 0 minus that of another shard.
+/// What exchanges prove about the clock of shard 0 minus that of another shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShiftBounds {
     /// There were no exchanges.
@@ -63,13 +63,13 @@ impl Bound {
         }
     }
 
-    /// What this bound says about another time.
+    /// What this bound means for another time.
     fn at(self, at_ns: i64) -> Bound {
         let drift_ns = drift_ns(at_ns.saturating_sub(self.at_ns));
         Bound { at_ns, low_ns: self.low_ns.saturating_sub(drift_ns), high_ns: self.high_ns.saturating_add(drift_ns) }
     }
 
-    /// What both say about the time of `self`.
+    /// What both prove for the time of `self`.
     fn and(self, other: Bound) -> Bound {
         let other = other.at(self.at_ns);
         Bound { low_ns: self.low_ns.max(other.low_ns), high_ns: self.high_ns.min(other.high_ns), ..self }

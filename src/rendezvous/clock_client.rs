@@ -25,7 +25,7 @@ const END_PAUSE: Duration = Duration::from_millis(2);
 /// An answer that comes later is not waited for.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Where shard 0 answers, and as which shard this one asks.
+/// Where shard 0 answers, and the number of this shard.
 #[derive(Clone, Debug)]
 pub(super) struct ClockTarget {
     pub address: SocketAddr,

@@ -19,7 +19,7 @@ const SIGNED: usize = 48;
 const MAGIC: &[u8; 8] = b"rmrkclk1";
 const REQUEST: u8 = 1;
 const ANSWER: u8 = 2;
-/// The number of the last packet of a shard, which asks for no exchange.
+/// The number of the last packet of a shard, which begins no exchange.
 pub(super) const LAST: u32 = u32::MAX;
 
 /// A packet.

@@ -310,7 +310,7 @@ fn slowest(rows: &[ShardRow]) -> Option<Finding> {
 
 fn row(file: &Path, share: Share, first: &StoredRun) -> Result<ShardRow, MergeError> {
     let Measured { run, summary, samples, .. } = measured(file)?;
-    // The number of a turn does not say which shard sends it, that of its conversation does.
+    // The number of a turn does not determine its shard, that of its conversation does.
     let unit = |sample: &Sample| sample.conversation.unwrap_or(sample.index);
     if let Some(foreign) = samples.iter().find(|sample| !share.contains(unit(sample))) {
         return Err(MergeError::Foreign { file: file.to_path_buf(), share, index: foreign.index });

@@ -124,7 +124,7 @@ fn detail(row: Row) -> Row {
     Row { brief: false, ..row }
 }
 
-/// The measured requests that the call asks for. Of conversations only their number is known before.
+/// The measured requests that were requested. Of conversations only their number is known before.
 fn expected_requests(s: &Summary) -> Value {
     let requests = s.facts.requests.filter(|_| s.facts.conversations.is_none());
     requests.map_or(Value::Unknown, Value::Count)

@@ -28,7 +28,7 @@ enum Source {
     #[default]
     None,
     /// The driver's library.
-    Library(Nvml),
+    Library(Box<Nvml>),
     /// The driver's program, where its library cannot be loaded.
     Program(NvidiaSmi),
 }
@@ -37,7 +37,7 @@ impl Gpus {
     /// Loads the driver's library, or starts its program, if they are installed.
     pub(crate) fn detect() -> Gpus {
         let program = || NvidiaSmi::start(OsStr::new("nvidia-smi")).map_or(Source::None, Source::Program);
-        Gpus(Nvml::init().map_or_else(|_| program(), Source::Library))
+        Gpus(Nvml::init().map_or_else(|_| program(), |nvml| Source::Library(Box::new(nvml))))
     }
 
     /// Index and memory in use, bytes, of every GPU that reports it.

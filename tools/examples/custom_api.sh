@@ -1,6 +1,6 @@
 #!/bin/sh
 # Measures a server whose API is not one of the built-in ones: api/plain.toml describes its request and its response. api/README.md has all that
-# such a file can say, and how a program takes its place.
+# such a file can contain, and how a program takes its place.
 #
 #   custom_api.sh URL                # without a path: the path is in the file
 set -eu

@@ -95,7 +95,7 @@ pub fn run(run: &Run, place: Place, most_dots: usize, contents: &mut Contents) -
 }
 
 fn shard_table(shards: &ShardTable, language: Language) -> String {
-    let head: Vec<String> = shards.head.iter().map(|(en, zh)| language.pick(*en, *zh).to_string()).collect();
+    let head: Vec<String> = shards.head.iter().map(|(en, zh)| language.pick(en, zh).to_string()).collect();
     let rows: Vec<(&str, Vec<String>)> = shards.rows.iter().map(|cells| ("", cells.clone())).collect();
     table(&head, &rows)
 }

@@ -35,7 +35,7 @@ pub fn rows(runs: &[Stored<'_>], language: Language) -> Vec<(&'static str, Strin
 /// The values of all runs, each once, in the order of the runs.
 fn distinct(runs: &[Stored<'_>], of: &dyn Fn(&Stored<'_>) -> String) -> String {
     let mut all: Vec<String> = Vec::new();
-    for value in runs.iter().map(|run| of(run)).filter(|value| !value.is_empty()) {
+    for value in runs.iter().map(of).filter(|value| !value.is_empty()) {
         if !all.contains(&value) {
             all.push(value);
         }

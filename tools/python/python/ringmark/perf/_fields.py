@@ -191,7 +191,7 @@ class Fields:
     #: Send one share of the load, which the other flags state in total
     shard: Optional[str]
     #: Address of this shard on the network between the shards
-    shard_address: Optional[str]
+    shard_address: Optional[Union[str, bool]]
     #: sharegpt: request the output length of the recorded conversation, with max_tokens and ignore_eos
     sharegpt_output_len: Optional[bool]
     #: Search for the highest load that meets --sla-params, or for the load with the best figure
@@ -362,7 +362,7 @@ class Fields:
         server_args: Optional[Union[Union[str, int, float], Sequence[Union[str, int, float]]]] = None,
         server_metrics: Optional[Union[str, bool]] = None,
         shard: Optional[str] = None,
-        shard_address: Optional[str] = None,
+        shard_address: Optional[Union[str, bool]] = None,
         sharegpt_output_len: Optional[bool] = None,
         sla_auto_tune: Optional[bool] = None,
         sla_fixed_parallel: Optional[int] = None,
