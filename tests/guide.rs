@@ -7,7 +7,7 @@
 mod data_support;
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -21,6 +21,8 @@ use tempfile::TempDir;
 
 /// The server in the guide.
 const SERVER: &str = "http://127.0.0.1:8000";
+/// The port of a server that the guide starts.
+const OWN_PORT: &str = "8099";
 /// The tokenizer in the guide.
 const TOKENIZER: &str = "Qwen/Qwen2.5-0.5B-Instruct";
 /// Files that the guide names but does not make, and where the tests have them.
@@ -55,6 +57,12 @@ fn blocks(text: &str) -> Vec<Block> {
         }
     }
     blocks
+}
+
+/// A port that nothing uses now.
+fn free_port() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port().to_string()
 }
 
 /// How the number after a flag is changed, so that a command takes little time.
@@ -102,9 +110,10 @@ impl Place {
         for (name, source) in FILES {
             fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join(source), folder.path().join(name)).unwrap();
         }
-        // A missed objective and a void run are results of a busy machine; all other failures are recorded.
+        // A missed objective and a void run are results of a busy machine; all other failures are recorded. A server is
+        // the process that the guide's `kill` ends.
         let script = format!(
-            "#!/bin/sh\n'{}' \"$@\"; status=$?\ncase $status in 0|1|3) exit 0 ;; esac\n\
+            "#!/bin/sh\nprogram='{}'\n[ \"$1\" = mock ] && exec \"$program\" \"$@\"\n\"$program\" \"$@\"; status=$?\ncase $status in 0|1|3) exit 0 ;; esac\n\
              echo \"status $status: $*\" >>'{}'\nexit $status\n",
             env!("CARGO_BIN_EXE_ringmark"),
             folder.path().join("failed").display()
@@ -122,7 +131,7 @@ impl Place {
 
     /// The code with what this place has for what the guide names.
     fn local(&self, code: &str) -> String {
-        let code = code.replace(SERVER, &format!("http://{}", self.mock.addr()));
+        let code = code.replace(SERVER, &format!("http://{}", self.mock.addr())).replace(OWN_PORT, &free_port());
         if code.contains(TOKENIZER) { code.replace(TOKENIZER, &data_support::tokenizer("qwen2_5")) } else { code }
     }
 
