@@ -54,7 +54,7 @@ pub(super) fn read_request(key: &Key, bytes: &[u8]) -> Option<Request> {
     read(key, REQUEST, bytes).map(|(request, _)| request)
 }
 
-/// When shard 0 received this request, and when it sent this answer; `None` if it is no answer to it.
+/// The times at which shard 0 received the request `to` and sent this answer; `None` if these bytes are no answer to it.
 pub(super) fn read_answer(key: &Key, bytes: &[u8], to: Request) -> Option<(Tick, Tick)> {
     let (request, [received, sent]) = read(key, ANSWER, bytes)?;
     (request == to).then_some((received, sent))

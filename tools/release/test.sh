@@ -179,7 +179,7 @@ test_image() {
     fi
     gunzip -c "${images[0]}" >"$scratch/image.tar"
     container=$(buildah_here from "docker-archive:$scratch/image.tar")
-    outputs=/tmp/outputs check_measurement buildah_here run --isolation chroot --volume "$scratch:/tmp" --user 0 "$container" -- /ringmark
+    outputs=/results/outputs check_measurement buildah_here run --isolation chroot --volume "$scratch:/results" --user 0 "$container" -- /ringmark
     buildah_here rm "$container" >/dev/null
 }
 
