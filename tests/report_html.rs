@@ -343,6 +343,9 @@ fn the_page_begins_with_what_was_run() {
         assert!(top.contains(words), "{words}: {top}");
     }
     assert!(!top.contains("secret") && half(&page, Language::Zh).contains("<p class=\"quote\">4 个并发用户："));
+    // Of 90 requests, 9 are beyond p90.
+    let sentence = top.split("class=\"quote\">").nth(1).and_then(|rest| rest.split("</p>").next()).unwrap();
+    assert!(sentence.contains(", p50 TTFT ") && !sentence.contains("p99"), "{sentence}");
 }
 
 #[test]

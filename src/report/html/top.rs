@@ -20,6 +20,7 @@ use crate::report::repeats::{self, Spread};
 use crate::report::table::{Decimals, digits, infinite_note, mark, percent_down};
 use crate::search::StoredSearch;
 use crate::stats::Summary;
+use crate::stats::quantile::Series;
 use crate::stats::slo::Judged;
 
 /// Decimals of a value in milliseconds that is close to its bound.
@@ -137,7 +138,8 @@ pub fn search_sentences(runs: &[&Summary], stored: &StoredSearch) -> Vec<Words> 
     stored.plan.aims.iter().zip(&stored.selections).map(of_aim).collect()
 }
 
-/// `8 users at p99 TTFT below 400 ms: 12.3 req/s, 493 tok/s.` Without criteria the p99 follows.
+/// `8 users at p99 TTFT below 400 ms: 12.3 req/s, 493 tok/s.` Without criteria, the highest percentile
+/// follows that does not come from few samples.
 fn of_load(group: &[&Summary], criteria: &Words) -> Words {
     let mean = |of: fn(&Summary) -> Option<f64>| Spread::compute(group, of).map(|spread| spread.mean);
     let text = group.iter().any(|run| run.generates_text());
@@ -155,18 +157,20 @@ fn of_load(group: &[&Summary], criteria: &Words) -> Words {
     figures.push(tokens);
     figures.push(mean(Summary::per_gpu).map(|rate| plain(format!("{} tok/s/GPU", digits(rate, 0)))));
     let figures: Vec<Words> = figures.into_iter().flatten().collect();
-    let p99 = match text {
-        true => ("TTFT", "TTFT", mean(|s| s.series.ttft_s.value(990))),
-        false => ("latency", "端到端时延", mean(|s| s.series.latency_s.value(990))),
+    let (name, series): (Words, fn(&Summary) -> &Series) = match text {
+        true => (Words::new("TTFT", "TTFT"), |s| &s.series.ttft_s),
+        false => (Words::new("latency", "端到端时延"), |s| &s.series.latency_s),
     };
-    let p99 = p99.2.filter(|_| criteria.is_empty()).map(|seconds| (p99.0, p99.1, milliseconds(seconds)));
+    let is_sure = |per_mille| group.iter().all(|run| series(run).at(per_mille).is_some_and(|quantile| !quantile.few));
+    let level = [990, 900, 500].into_iter().find(|&per_mille| criteria.is_empty() && is_sure(per_mille));
+    let percentile = level.and_then(|per_mille| {
+        let seconds = Spread::compute(group, |run| series(run).value(per_mille))?.mean;
+        Some((per_mille / 10, milliseconds(seconds)))
+    });
     let success = mean(success_rate).filter(|&share| share < 1.0).map(percent_down);
     Words::each(|language| {
         let mut parts: Vec<String> = figures.iter().map(|figure| figure.pick(language).to_string()).collect();
-        parts.extend(p99.as_ref().map(|(en, zh, ms)| match language {
-            Language::En => format!("p99 {en} {ms} ms"),
-            Language::Zh => format!("p99 {zh} {ms} ms"),
-        }));
+        parts.extend(percentile.as_ref().map(|(level, ms)| format!("p{level} {} {ms} ms", name.pick(language))));
         parts.extend(success.as_ref().map(|percent| match language {
             Language::En => format!("{percent} % of the requests succeeded"),
             Language::Zh => format!("请求成功率 {percent} %"),
