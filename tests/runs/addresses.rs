@@ -108,10 +108,10 @@ fn rotation_spreads_connections_over_all_addresses_that_answer() {
     let notes = choose(&mut target, true, &[], Duration::from_secs(3600));
     assert_eq!(addresses(&target), [one.addr(), two.addr()]);
     assert!(matches!(&notes[..], [Finding::SeveralAddresses { rotated: true, .. }]), "{notes:?}");
-    let probes = [&one, &two].map(|mock| mock.stats().connections);
     let finished = run(&one, &addresses(&target), true, 6);
     finished.assert_all_ok();
-    assert_eq!([&one, &two].map(|mock| mock.stats().connections), probes.map(|probes| probes + 3));
+    // One of each is the probe's, which the mock may accept later than the probe ends.
+    assert_eq!([&one, &two].map(|mock| mock.stats().connections), [4, 4]);
     assert_eq!(finished.stored.facts.addresses.len(), 2);
 }
 
