@@ -1,11 +1,9 @@
 //! Compares the records of runs with the mock's ground truth: contents, counts and times.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
 
-use super::harness::{self, FinishedRun, StoredRequest, mock, perf, perf_until, spec};
+use super::harness::{self, FinishedRun, StoredRequest, mock, perf, spec};
+use super::interrupts::interrupted;
 use ringmark::finding::Finding;
 use ringmark::mock::{Mock, Truth};
 use ringmark::plan::Save;
@@ -70,8 +68,9 @@ fn every_event_is_recorded_once_after_its_send_time() {
 
 #[test]
 fn events_of_several_choices_are_not_coalesced() {
-    // Each choice has one event in a write, however many are in a read.
-    let mock = mock("ttft=5ms&itl=20ms&tokens=6&coalesce=3");
+    // Each choice has one event in a write, however many are in a read. The writes are so far apart that a busy machine does
+    // not read two of them at once.
+    let mock = mock("ttft=5ms&itl=200ms&tokens=4&coalesce=3");
     let run = perf(&spec(&mock).with(|s| {
         s.sampling.n_choices = Some(3);
         s.load.number = vec![8];
@@ -407,21 +406,11 @@ fn token_counts_come_from_the_server_or_are_unknown() {
 #[test]
 fn interrupts_keep_the_records() {
     let mock = mock("ttft=10ms&itl=1ms&tokens=5");
-    let stop = Arc::new(AtomicU8::new(0));
-    let stop_flag = stop.clone();
-    let interrupter = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(300));
-        stop_flag.store(ringmark::engine::worker_state::STOP_OFFERING, Ordering::SeqCst);
+    let load = spec(&mock).with(|s| {
+        s.load.number = vec![100_000];
+        s.client.workers = Some(2);
     });
-    let run = perf_until(
-        &spec(&mock).with(|s| {
-            s.load.number = vec![100_000];
-            s.client.workers = Some(2);
-        }),
-        stop,
-    )
-    .unwrap();
-    interrupter.join().unwrap();
+    let run = interrupted(&load, &mock, 40);
     run.assert_totals();
     assert!(run.summary.counts.ok > 0 && run.summary.counts.unsent > 0);
     assert!(
