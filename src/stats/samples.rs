@@ -248,7 +248,7 @@ mod tests {
     /// What requests usually are: streamed or not, failed, never sent, with the network's part, in a conversation, late.
     #[test]
     fn usual_requests_take_little_memory() {
-        let ms = |ms: u64| Tick(1_000_000_000_000 + ms * 1_000_000);
+        let ms = |ms: u64| Tick(10_000_000_000_000 + ms * 1_000_000);
         let mut block = Block::new(0);
         let arrivals = block.keep_arrivals(&[ms(211), ms(231), ms(251), ms(271)]);
         let streamed = RequestRecord {
