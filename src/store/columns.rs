@@ -161,8 +161,8 @@ macro_rules! bytes {
     };
 }
 
-/// Defines [`REQUEST_COLUMNS`], and [`RequestRow::write`] without a loop: each value is then computed, and compared by the
-/// sink, in code of its own, which is several times as fast as a call through a pointer.
+/// Defines [`REQUEST_COLUMNS`], and [`RequestRow::write`] without a loop: each value is computed, and compared by the sink, in
+/// code of its own, so that it needs no call through a pointer.
 macro_rules! request_columns {
     ($($column:expr),+ $(,)?) => {
         /// All columns but the key `id`, in the order of the table.
