@@ -12,7 +12,8 @@ use ringmark::record::facts::{ClockOffset, ClockPair, RunEnd, RunFacts, ShardFac
 use ringmark::record::share::Share;
 use ringmark::record::{Block, CollectorMessage, Failure, Outcome, Phase};
 use ringmark::report::merge::{Merged, groups};
-use ringmark::report::{from_database, html, json, screen};
+use ringmark::report::shards::{are_shards, same_prompts};
+use ringmark::report::{from_database, html, json, measured, screen};
 use ringmark::spec::Language;
 use ringmark::{Finding, Severity};
 
@@ -48,6 +49,10 @@ struct Other {
     interrupted: bool,
     /// It sends nothing that is due later than this, milliseconds.
     until_ms: Option<u64>,
+    /// It sends so much later than due, milliseconds.
+    lag_ms: u64,
+    /// Requests that it could not store.
+    rows_lost: u64,
 }
 
 struct Call<'a> {
@@ -91,6 +96,9 @@ impl Call<'_> {
                 false => push_ok(&mut block, index, due + later_ms, tokens),
             }
         }
+        for record in &mut block.records {
+            record.write_start = record.write_start.map(|at| at.plus_ns(other.lag_ms * 1_000_000));
+        }
         let mut start = start(self.facts(share), Save::Text);
         start.clock.tick_ns += later_ms * 1_000_000;
         start.clock.unix_ns += other.wall_ahead_ns;
@@ -114,6 +122,7 @@ impl Call<'_> {
             clock_offset,
             shard_late_ns: other.late_ms * 1_000_000,
             interrupted: other.interrupted,
+            rows_lost: other.rows_lost,
             ..RunEnd::default()
         };
         let database = rusqlite::Connection::open(&path).unwrap();
@@ -389,6 +398,64 @@ fn an_uneven_split_is_reported() {
     assert!(findings.contains(&uneven), "{findings:?}");
     let (from, to) = merged.joint.together_s.unwrap();
     assert!((from - 0.01).abs() < 1e-9 && (to - 2.011).abs() < 1e-9, "{from} {to}");
+}
+
+/// The machine of one shard sends later than the others by far.
+#[test]
+fn a_slow_shard_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let requests = evenly(60);
+    let call = Call { folder: folder.path(), requests: &requests, plan_hash: "aa" };
+    let slow_by = |lags_ms: [u64; 3]| {
+        let folder = tempfile::tempdir_in(call.folder).unwrap();
+        let call = Call { folder: folder.path(), ..call };
+        let merged = merge(&call.store_shards(3, &lags_ms.map(|lag_ms| Other { lag_ms, ..Other::default() })), false);
+        let mut findings = merged.measured.summary.findings.into_iter();
+        findings.find(|finding| matches!(finding, Finding::ShardSlow { .. }))
+    };
+    let slow = Finding::ShardSlow { shard: 1, send_lag_p99_ns: 8_000_000, others_p99_ns: 1_000_000 };
+    assert_eq!(slow_by([1, 8, 2]), Some(slow));
+    assert_eq!(slow_by([2, 7, 2]), None, "less than four times the others");
+    assert_eq!(slow_by([5, 5, 5]), None);
+}
+
+/// The disk of one shard became full: the figures are those until then, it is named, and the run is void.
+#[test]
+fn a_shard_that_could_not_store_its_requests_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let requests = dense(900);
+    let call = Call { folder: folder.path(), requests: &requests, plan_hash: "aa" };
+    let full = Other { rows_lost: 150, until_ms: Some(4_500), ..Other::default() };
+    let merged = merge(&call.store_shards(3, &[full]), false);
+    let findings = &merged.measured.summary.findings;
+    // Its last stored request was due at 4,500 ms and ended 30 ms later.
+    let named = Finding::ShardRowsLost { shard: 0, requests: 150, until_ns: 4_280_000_000 };
+    assert!(findings.contains(&named) && findings.contains(&Finding::RowsLost { requests: 150 }), "{findings:?}");
+    assert!(merged.measured.summary.is_void());
+    assert!(merged.measured.samples.last().unwrap().due <= at(4_280).0);
+}
+
+/// Two processes that nothing coordinated: with the same seed and salt they sent the same prompts twice.
+#[test]
+fn runs_at_the_same_time_with_the_same_prompts_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |name: &str, seed: u64, salt: u64, distinct_prompts: bool| {
+        let mut block = Block::new(0);
+        (0..20).for_each(|index| push_ok(&mut block, index, index * 100, &[20, 35]));
+        let facts = RunFacts { seed, salt, distinct_prompts, ..closed(20, 4) };
+        let path = folder.path().join(name);
+        collect(&path, start(facts, Save::Text), vec![CollectorMessage::Block(block)]);
+        path
+    };
+    let found = |other: PathBuf| {
+        let runs = [run("first.db", 1, 7, true), other].map(|path| measured(&path).unwrap());
+        std::fs::remove_file(folder.path().join("first.db")).unwrap();
+        assert!(are_shards(&runs));
+        same_prompts(&runs)
+    };
+    assert_eq!(found(run("same.db", 1, 7, true)), Some(Finding::ShardsSamePrompts { shards: 2 }));
+    assert_eq!(found(run("seed.db", 2, 7, true)), None);
+    assert_eq!(found(run("salt.db", 1, 8, true)), None);
 }
 
 /// Whatever the clocks in a file show, the exchanges of packets align it.

@@ -422,6 +422,34 @@ fn a_shard_that_is_killed_during_the_run_ends_the_joint_figures() {
     assert!(window[1].as_f64().unwrap() <= until_s && until_s < 4.0, "{window} {until_s}");
 }
 
+/// A limit on the size of files stands for a full disk on the machine of one shard: the others finish, and the merge names
+/// it.
+#[test]
+fn a_shard_whose_disk_is_full_is_named() {
+    let (mock, folder) = (mock("ttft=1ms&itl=1ms&tokens=3"), tempfile::tempdir().unwrap());
+    let flags = format!("--open-loop --rate 1000 --duration 4 --workers 1 {}", tcp());
+    let results = folder.path().join("results");
+    let first = perf(&mock, &results, &format!("{flags} --shard 0/2"));
+    let second = perf(&mock, &results, &format!("{flags} --shard 1/2"));
+    let mut limited = Command::new("bash");
+    limited.args(["-c", "ulimit -f 400; exec \"$0\" \"$@\""]).arg(second.get_program()).args(second.get_args());
+    limited.env("RINGMARK_JOB_TOKEN", TOKEN).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let outputs = ends([first, limited].map(|mut command| command.spawn().unwrap()).into());
+    assert_measured(&outputs[0]);
+    let text = error(&outputs[1]);
+    assert!(text.contains("the run continues, but further requests are not stored"), "{text}");
+    let merged = merge(&results);
+    let found = merged["Findings"].as_array().unwrap();
+    // Its end may have found room, or not.
+    let kinds = ["shard_rows_lost", "shard_ended"];
+    let is_named = |finding: &&serde_json::Value| kinds.iter().any(|kind| finding["kind"] == *kind);
+    let named = found.iter().find(is_named).unwrap_or_else(|| panic!("{found:?}"));
+    assert_eq!(named["shard"], 1, "{named}");
+    let until_s = named["until_ns"].as_f64().unwrap() / 1e9;
+    let window = &merged["Joint figures"]["all_shards_measured_s"];
+    assert!(window[1].as_f64().unwrap() <= until_s, "{window} {until_s}");
+}
+
 /// Stopped before the start and continued after it: it begins late, which the merge names.
 #[test]
 fn a_shard_that_begins_late_is_named() {

@@ -6,9 +6,10 @@ use crate::record::NetworkTimes;
 use crate::time::clock::Clock;
 use crate::time::{S, Tick};
 
-/// Requests of a worker of which the network's part is recorded, at most, per second. A request costs about 2 us, so this is
-/// 1 % of a core. Of shorter and more frequent requests, a part is recorded.
+/// Requests of a worker of which the network's part is recorded, at most, per second: a request costs about 5 us.
 const RECORDED_PER_S: u64 = 5_000;
+/// The same if there are more, of which only a part is recorded: half a percent of a core.
+const SAMPLED_PER_S: u64 = 1_000;
 /// So many may follow each other at once.
 const BURST: u64 = 1_000;
 /// A transmit timestamp is of the request's first seconds, however long its answer takes.
@@ -18,17 +19,20 @@ const STAMPED_WITHIN_NS: u64 = 60 * S;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct NetworkBudget {
     next_at: Tick,
+    /// That of a request was not recorded since the last one that was.
+    is_sampling: bool,
 }
 
 impl NetworkBudget {
     /// Whether that of a request that begins now is recorded.
     pub fn take(&mut self, now: Tick) -> bool {
-        const STEP_NS: u64 = S / RECORDED_PER_S;
-        let next_at = self.next_at.max(Tick(now.0.saturating_sub(BURST * STEP_NS)));
+        const BURST_NS: u64 = BURST * (S / RECORDED_PER_S);
+        let next_at = self.next_at.max(Tick(now.0.saturating_sub(BURST_NS)));
         let is_recorded = next_at <= now;
         if is_recorded {
-            self.next_at = next_at.plus_ns(STEP_NS);
+            self.next_at = next_at.plus_ns(S / if self.is_sampling { SAMPLED_PER_S } else { RECORDED_PER_S });
         }
+        self.is_sampling = !is_recorded;
         is_recorded
     }
 }
@@ -140,7 +144,10 @@ mod tests {
             times.filter(|&ns| budget.take(Tick(1_000 * S + ns))).count() as u64
         };
         assert_eq!(recorded_until(0, 1_000, MS), 1_000, "all of 1,000 a second");
-        let of_100_000 = recorded_until(1_000, 2_000, 10_000);
-        assert!((RECORDED_PER_S..=RECORDED_PER_S + BURST + 1).contains(&of_100_000), "{of_100_000}");
+        assert_eq!(recorded_until(1_000, 2_000, 200_000), 5_000, "all of 5,000 a second");
+        let of_100_000 = recorded_until(2_000, 3_000, 10_000);
+        assert!((SAMPLED_PER_S..=SAMPLED_PER_S + BURST + 100).contains(&of_100_000), "{of_100_000}");
+        assert!(recorded_until(3_000, 4_000, 10_000).abs_diff(SAMPLED_PER_S) <= 2);
+        assert_eq!(recorded_until(5_000, 6_000, MS), 1_000, "all again");
     }
 }

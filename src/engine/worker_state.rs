@@ -533,6 +533,11 @@ impl SlotState {
         }
     }
 
+    /// Ends its wait. What is left of it among the deadlines is recognized when it fires.
+    pub(super) fn end_wait(&mut self) {
+        (self.wait, self.expired) = (Wait::Nothing, false);
+    }
+
     /// Lets the slot's task run again.
     pub(crate) fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {

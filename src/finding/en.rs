@@ -255,6 +255,13 @@ pub(super) fn text(finding: &Finding) -> Text {
              then.",
             format_ns(*until_ns)
         )),
+        Finding::ShardRowsLost { shard, requests, until_ns } => observed(format!(
+            "Shard {shard}: {} not written to its database. Its records are complete for the first {}: the figures are those \
+             of all shards until then.",
+            were(*requests),
+            format_ns(*until_ns)
+        ))
+        .advise("Free space on the disk of its results and run again."),
         Finding::ShardLate { shard, late_ns } => observed(format!(
             "Shard {shard} began {} after the start that all shards had agreed on: requests that were due before are left out \
              of the figures.",

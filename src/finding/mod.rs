@@ -237,6 +237,12 @@ pub enum Finding {
         until_ns: u64,
         killed: bool,
     },
+    /// A shard could not store this many requests, the last ones; its records are complete until then, from the start.
+    ShardRowsLost {
+        shard: u32,
+        requests: u64,
+        until_ns: u64,
+    },
     /// A shard began so long after the start.
     ShardLate {
         shard: u32,
@@ -654,6 +660,7 @@ impl Finding {
             Finding::ShardClocksUnknown { .. } => ("shards", Void, Cause::Clock),
             Finding::ShardClockJumped { .. } => ("shards", Void, Cause::Clock),
             Finding::ShardEnded { .. } => ("shards_missing", Caution, Cause::RunLength),
+            Finding::ShardRowsLost { .. } => ("shards_missing", Caution, Cause::Output),
             Finding::ShardLate { .. } => ("shards_missing", Caution, Cause::ClientBusy),
             Finding::ShardsNeverTogether { .. } => ("shards_missing", Void, Cause::RunLength),
             Finding::ShardsUneven { .. } => ("shards_uneven", Caution, Cause::RunLength),
@@ -801,6 +808,7 @@ impl Finding {
             | Finding::ShardClocksUnknown { .. }
             | Finding::ShardClockJumped { .. }
             | Finding::ShardEnded { .. }
+            | Finding::ShardRowsLost { .. }
             | Finding::ShardLate { .. }
             | Finding::ShardsNeverTogether { .. }
             | Finding::ShardsUneven { .. }

@@ -91,6 +91,8 @@ fn of_runs() -> Vec<Finding> {
         Finding::ShardClockJumped { shard: 1, after_ns: 12_000_000_000 },
         Finding::ShardEnded { shard: 2, until_ns: 12_300_000_000, killed: true },
         Finding::ShardEnded { shard: 2, until_ns: 12_300_000_000, killed: false },
+        Finding::ShardRowsLost { shard: 1, requests: 1, until_ns: 2_300_000_000 },
+        Finding::ShardRowsLost { shard: 1, requests: 321, until_ns: 12_300_000_000 },
         Finding::ShardLate { shard: 1, late_ns: 2_100_000_000 },
         Finding::ShardsNeverTogether { shards: 2 },
         Finding::ShardsUneven { shard: 0, alone_ns: 8_000_000_000, span_ns: 60_000_000_000 },

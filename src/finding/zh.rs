@@ -207,6 +207,11 @@ pub(super) fn text(finding: &Finding) -> Text {
             "分片 {shard} 在开始后 {} 被提前结束，其他分片仍在继续：各项指标只统计到该时刻为止的所有分片。",
             format_ns(*until_ns)
         )),
+        Finding::ShardRowsLost { shard, requests, until_ns } => observed(format!(
+            "分片 {shard} 有 {requests} 个请求未能写入其数据库，其记录在前 {} 内是完整的：各项指标只统计到该时刻为止的所有分片。",
+            format_ns(*until_ns)
+        ))
+        .advise("请清理其结果所在磁盘的空间后重新测试。"),
         Finding::ShardLate { shard, late_ns } => observed(format!(
             "分片 {shard} 比各分片约定的时刻晚 {} 才开始：在此之前到期的请求不计入指标。",
             format_ns(*late_ns)

@@ -51,10 +51,17 @@ pub enum Media {
     Other,
 }
 
-/// Parses a head that may arrive in pieces. Bytes are copied only if it does.
+/// A longer head is not kept to compare the next one with it, bytes.
+const MAX_KEPT_BYTES: usize = 1024;
+
+/// Parses heads that may arrive in pieces. Servers send the same head again and again, until the second of its `Date`
+/// changes: one that begins with the same bytes as the last is not parsed again.
 #[derive(Debug, Default)]
 pub struct HeadReader {
     carry: Vec<u8>,
+    /// The last head that came in one piece, with status 200; empty if there is none.
+    last: Vec<u8>,
+    last_head: Head,
 }
 
 impl HeadReader {
@@ -76,14 +83,29 @@ impl HeadReader {
     /// The bytes are not an HTTP/1.x response head, or it exceeds [`MAX_HEAD_BYTES`].
     pub fn read(&mut self, input: &mut &[u8]) -> Result<Option<Head>, WireError> {
         if self.carry.is_empty() {
+            if let Some(rest) = input.strip_prefix(self.last.as_slice()).filter(|_| !self.last.is_empty()) {
+                *input = rest;
+                return Ok(Some(self.last_head.clone()));
+            }
             check_start(input)?;
             if let Some(end) = find_end(input, 0) {
-                let (head, rest) = input.split_at(end);
+                let (bytes, rest) = input.split_at(end);
                 *input = rest;
-                return parse(head).map(Some);
+                let head = parse(bytes)?;
+                self.keep(bytes, &head);
+                return Ok(Some(head));
             }
         }
         self.read_split(input)
+    }
+
+    fn keep(&mut self, bytes: &[u8], head: &Head) {
+        self.last.clear();
+        // A copy of such a head has nothing on the heap.
+        if bytes.len() <= MAX_KEPT_BYTES && head.status == 200 && head.content_coding.is_none() {
+            self.last.extend_from_slice(bytes);
+            self.last_head = head.clone();
+        }
     }
 
     fn read_split(&mut self, input: &mut &[u8]) -> Result<Option<Head>, WireError> {
@@ -309,6 +331,32 @@ mod tests {
             };
             assert_eq!(head, expected);
             assert_eq!([first, second].concat(), b"abc", "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_head_is_read_the_same_after_any_other() {
+        let heads = [
+            "HTTP/1.1 200 OK\r\nDate: 1\r\nContent-Length: 3\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nDate: 2\r\nContent-Length: 3\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nDate: 1\r\nContent-Length: 33\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nDate: 1\r\nContent-Length: 3\r\nConnection: close\r\n\r\n",
+            "HTTP/1.1 200 OK\nContent-Type: text/event-stream\nTransfer-Encoding: chunked\n\n",
+            "HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 3\r\n\r\n",
+            "HTTP/1.1 429 Slow\r\nLocation: /\r\nContent-Length: 3\r\n\r\n",
+        ];
+        let mut reader = HeadReader::default();
+        for (first, second) in heads.iter().flat_map(|first| heads.map(|second| (first, second))) {
+            for head in [first, second, second] {
+                let text = format!("{head}\r\n\r\nabc");
+                let mut input = text.as_bytes();
+                reader.reset();
+                assert_eq!(reader.read(&mut input).unwrap().unwrap(), complete(head));
+                assert_eq!(input, b"\r\n\r\nabc");
+                // The start of it is none.
+                let mut cut = &head.as_bytes()[..head.len() - 1];
+                assert_eq!(reader.read(&mut cut), Ok(None), "{head}");
+            }
         }
     }
 

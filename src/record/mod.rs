@@ -446,6 +446,11 @@ pub struct WorkerReport {
 }
 
 impl WorkerReport {
+    /// Its histograms.
+    pub(crate) fn histograms(&mut self) -> [&mut hdrhistogram::Histogram<u64>; 4] {
+        [&mut self.receive_lag_ns, &mut self.loop_gap_ns, &mut self.sleep_ns, &mut self.gather_ns]
+    }
+
     /// The longest poll gap in which the worker had work, overslept, or data waited on a socket, nanoseconds.
     pub fn longest_stall_ns(&self) -> u64 {
         let asleep_ns = Some(self.sleep_ns.max()).filter(|&ns| ns > STALL_NS);

@@ -90,7 +90,10 @@ pub struct ShardRow {
     late_ns: u64,
     /// When it began, by the clock of the first shard.
     began: Tick,
-    /// Of a killed shard, by the clock of the first shard: all requests that ended until then are stored.
+    /// Requests that it could not store, the last ones.
+    rows_lost: u64,
+    /// Of a shard that was killed or could not store requests, by the clock of the first shard: all requests that ended
+    /// until then are stored.
     complete_until: Option<Tick>,
     /// When its last measured request was due, by the clock of the first shard.
     last_due: Option<Tick>,
@@ -127,7 +130,9 @@ pub fn groups(files: &[PathBuf]) -> Result<Vec<Group>, MergeError> {
     let mut runs: BTreeMap<(i64, String, u32), Vec<(PathBuf, StoredRun)>> = BTreeMap::new();
     let mut begins: BTreeMap<String, i64> = BTreeMap::new();
     for file in files {
-        let run = Reader::open(file)?.run()?;
+        let mut run = Reader::open(file)?.run()?;
+        // Megabytes that a list of many shards does not need.
+        run.workers = Vec::new();
         let Some(shard) = &run.facts.shard else { return Err(MergeError::NoShard(file.clone())) };
         // Calls are sorted by the clock of the first file of each.
         let begin = *begins.entry(shard.call_id.clone()).or_insert(run.clock.unix_ns);
@@ -242,7 +247,11 @@ impl Group {
         }
         for (shard, until) in ends(rows) {
             let until_ns = until.ns_since(start).max(0) as u64;
-            findings.push(Finding::ShardEnded { shard, until_ns, killed: self.killed.contains(&shard) });
+            let requests = rows.iter().find(|row| row.index == shard).map_or(0, |row| row.rows_lost);
+            findings.push(match requests {
+                0 => Finding::ShardEnded { shard, until_ns, killed: self.killed.contains(&shard) },
+                _ => Finding::ShardRowsLost { shard, requests, until_ns },
+            });
         }
         for row in rows {
             if row.late_ns > LATE_NS {
@@ -322,11 +331,10 @@ fn row(file: &Path, share: Share, first: &StoredRun) -> Result<ShardRow, MergeEr
     let last_end = samples.iter().map(|sample| sample.end).max();
     let start_ns = run.shard_start.unwrap_or(run.clock).tick_ns;
     let late_ns = run.end.as_ref().map_or(0, |RunEnd { shard_late_ns, .. }| *shard_late_ns);
+    let rows_lost = run.end.as_ref().map_or(0, |end| end.rows_lost);
     let complete_until = match run.end {
-        Some(_) => None,
-        None => {
-            complete_until(file, run.facts.workers)?.filter(|until| until.0 > start_ns).map(|tick| on_first(tick.0))
-        }
+        Some(_) if rows_lost == 0 => None,
+        _ => complete_until(file, run.facts.workers)?.filter(|until| until.0 > start_ns).map(|tick| on_first(tick.0)),
     };
     Ok(ShardRow {
         index: share.index(),
@@ -343,14 +351,15 @@ fn row(file: &Path, share: Share, first: &StoredRun) -> Result<ShardRow, MergeEr
         span: samples.first().map(|sample| sample.due).zip(last_end).map(|(due, end)| (on_first(due), on_first(end))),
         late_ns: 0,
         began: on_first(start_ns.saturating_add(late_ns)),
+        rows_lost,
         complete_until,
         last_due: samples.last().map(|sample| on_first(sample.due)),
         stopped: run.end.as_ref().is_some_and(|end| end.interrupted || end.aborted),
     })
 }
 
-/// Until when the records of a killed shard are complete: each worker's records are stored in the order in which they were
-/// made. `None` if nothing is known of a worker.
+/// Until when the records of a shard that was killed or could not store its last ones are complete: each worker's records
+/// are stored in the order in which they were made. `None` if nothing is known of a worker.
 fn complete_until(file: &Path, workers: u32) -> Result<Option<Tick>, StoreError> {
     let reader = Reader::open(file)?;
     let mut last: BTreeMap<u32, Tick> = BTreeMap::new();

@@ -42,7 +42,7 @@ use source::Source;
 
 use crate::record::{Block, Phase, ServerSample};
 use crate::server::{metric_catalog, metrics, resource_usage};
-use crate::stats::samples::{RunSamples, Sample};
+use crate::stats::samples::{RunSamples, Samples};
 use crate::stats::{Inputs, Summary, analyze};
 use crate::store::live::Snapshot;
 use crate::store::reader::Detail;
@@ -55,7 +55,7 @@ pub struct Measured {
     pub run: StoredRun,
     pub summary: Summary,
     /// The measured requests, sorted by due time.
-    pub samples: Vec<Sample>,
+    pub samples: Samples,
     /// The requests again, for what is computed of their gaps.
     gaps: GapRequests,
     /// The databases.

@@ -3,13 +3,15 @@
 
 use std::path::PathBuf;
 
+use hdrhistogram::Histogram;
+
 use super::gap_passes::GapRequests;
 use super::source::{Source, Window, shift};
 use super::{Measured, workload};
 use crate::finding::Finding;
 use crate::record::clock_exchange::{ShiftBounds, shift_bounds};
 use crate::record::facts::{ClockOffset, ClockPair, ConversationFacts, ShardFacts};
-use crate::record::{Phase, Stall};
+use crate::record::{Phase, Stall, WorkerReport};
 use crate::server::{metric_catalog, metrics, resource_usage};
 use crate::spec::shard::folder_suffix;
 use crate::stats::samples::RunSamples;
@@ -184,7 +186,8 @@ impl Shard {
             _ => warmup.add(block),
         })?;
         let samples = if phase == Phase::Measured { measured } else { warmup };
-        gaps.add(&self.reader, &self.source, phase, samples, before)
+        gaps.add(&self.reader, &self.source, phase, samples, before)?;
+        self.reader.release_pages()
     }
 }
 
@@ -309,6 +312,7 @@ fn merge_runs(mut first: StoredRun, mut shard: StoredRun, shift_ns: i64, first_w
         }
     }
     first.workers.append(&mut shard.workers);
+    join_histograms(&mut first.workers);
     first.findings.append(&mut shard.findings);
     // Shards on different machines have different calibrations.
     first.calibration = first.calibration.take().filter(|calibration| shard.calibration.as_ref() == Some(calibration));
@@ -332,6 +336,24 @@ fn merge_runs(mut first: StoredRun, mut shard: StoredRun, shift_ns: i64, first_w
         a
     });
     first
+}
+
+/// Joins the histograms of all workers in the first one of the measured phase. All figures are those of all workers
+/// together, and the histograms of one take up to a megabyte.
+fn join_histograms(workers: &mut [WorkerReport]) {
+    let (mut measured, others): (Vec<_>, Vec<_>) =
+        workers.iter_mut().partition(|worker| worker.phase == Phase::Measured);
+    let first = measured.len().min(1);
+    let (all, rest) = measured.split_at_mut(first);
+    for worker in rest.iter_mut().map(|worker| &mut **worker) {
+        for (sum, part) in all[0].histograms().into_iter().zip(worker.histograms()) {
+            // Cannot fail: the sum resizes itself.
+            *sum += &*part;
+        }
+    }
+    for histogram in rest.iter_mut().map(|worker| &mut **worker).chain(others).flat_map(WorkerReport::histograms) {
+        *histogram = Histogram::new(0).expect("no digits are valid");
+    }
 }
 
 #[cfg(test)]

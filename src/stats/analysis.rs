@@ -2,7 +2,7 @@
 
 use super::findings;
 use super::gap_sets::GapSets;
-use super::samples::Sample;
+use super::samples::Samples;
 use super::summary::{Inputs, Summary};
 use crate::record::{Phase, WorkerReport};
 
@@ -14,7 +14,7 @@ use crate::record::{Phase, WorkerReport};
 pub fn analyze<E>(
     inputs: Inputs<'_>,
     read_gaps: impl FnMut(&mut GapSets) -> Result<(), E>,
-) -> Result<(Summary, Vec<Sample>), E> {
+) -> Result<(Summary, Samples), E> {
     let workers: Vec<&WorkerReport> = inputs.run.workers.iter().filter(|w| w.phase == Phase::Measured).collect();
     let (mut summary, samples) = Summary::assemble(inputs, &workers, read_gaps)?;
     let findings = findings::compute(&summary, &workers, &samples);

@@ -15,7 +15,7 @@
 
 use super::confidence::design_effect;
 use super::quantile::Quantile;
-use super::samples::Sample;
+use super::samples::{Sample, Samples};
 
 /// Batches, as for the design effect of [`super::confidence`].
 const BATCHES: usize = 30;
@@ -173,7 +173,7 @@ fn wilson(in_time_order: &[bool]) -> Option<(f64, f64, f64)> {
 
 /// Samples of the throughput of a run: the amounts of the requests that succeeded in each of [`BATCHES`] equal
 /// intervals, per second. Empty for fewer requests than intervals.
-pub(crate) fn throughput_samples(samples: &[Sample], amount: fn(&Sample) -> f64) -> Vec<f64> {
+pub(crate) fn throughput_samples(samples: &Samples, amount: fn(&Sample) -> f64) -> Vec<f64> {
     let (Some(first), Some(to)) = (samples.first(), samples.iter().map(|sample| sample.end).max()) else {
         return Vec::new();
     };
@@ -184,7 +184,7 @@ pub(crate) fn throughput_samples(samples: &[Sample], amount: fn(&Sample) -> f64)
     let mut amounts = vec![0.0; BATCHES];
     for sample in samples.iter().filter(|sample| sample.ok) {
         let place = u128::from(sample.end - from) * BATCHES as u128 / u128::from(length);
-        amounts[(place as usize).min(BATCHES - 1)] += amount(sample);
+        amounts[(place as usize).min(BATCHES - 1)] += amount(&sample);
     }
     let seconds = length as f64 / 1e9 / BATCHES as f64;
     amounts.into_iter().map(|amount| amount / seconds).collect()

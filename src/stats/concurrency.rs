@@ -1,62 +1,78 @@
 //! Requests in flight, from the first byte written to the end of the request.
 
 use super::quantile::mean;
-use super::samples::Sample;
+use super::samples::{Sample, Samples};
 
 /// The number of requests in flight as a step function. Times are tick nanoseconds.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct InFlight {
-    /// `(time, requests in flight from then on)`.
-    steps: Vec<(u64, u32)>,
+    /// Sorted.
+    starts: Vec<u64>,
+    ends: Vec<u64>,
+}
+
+/// A time at which the number of requests in flight changes.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    at: u64,
+    /// Requests in flight from then on.
+    level: u32,
+    /// The time of the next change; `None` for the last.
+    next: Option<u64>,
 }
 
 impl InFlight {
     /// From the `(start, end)` of every request that was sent. If one request ends when another starts, the end counts
     /// first, so that a slot of a closed loop never counts twice.
-    pub(crate) fn from_spans(requests: impl Iterator<Item = (u64, u64)> + Clone) -> InFlight {
-        let mut starts: Vec<u64> = requests.clone().map(|(start, _)| start).collect();
-        let mut ends: Vec<u64> = requests.map(|(start, end)| end.max(start)).collect();
+    pub(crate) fn from_spans(requests: impl Iterator<Item = (u64, u64)>) -> InFlight {
+        let (mut starts, mut ends): (Vec<u64>, Vec<u64>) = requests.map(|(start, end)| (start, end.max(start))).unzip();
         starts.sort_unstable();
         ends.sort_unstable();
-        let mut steps: Vec<(u64, u32)> = Vec::with_capacity(starts.len() * 2);
+        InFlight { starts, ends }
+    }
+
+    /// All changes, in order.
+    fn steps(&self) -> impl Iterator<Item = Step> + '_ {
+        let InFlight { starts, ends } = self;
         let (mut started, mut ended) = (0, 0);
-        while ended < ends.len() {
+        let mut changes = std::iter::from_fn(move || {
+            let end = *ends.get(ended)?;
             // `started > ended` keeps the end of a zero-length request behind its start.
             let at = match starts.get(started) {
-                Some(&start) if start < ends[ended] || started == ended => {
+                Some(&start) if start < end || started == ended => {
                     started += 1;
                     start
                 }
                 _ => {
                     ended += 1;
-                    ends[ended - 1]
+                    end
                 }
             };
-            steps.push((at, (started - ended) as u32));
-        }
-        InFlight { steps }
+            Some((at, (started - ended) as u32))
+        })
+        .peekable();
+        std::iter::from_fn(move || {
+            let (at, level) = changes.next()?;
+            Some(Step { at, level, next: changes.peek().map(|next| next.0) })
+        })
     }
 
     /// The maximum.
     pub fn peak(&self) -> u32 {
-        self.steps.iter().map(|step| step.1).max().unwrap_or(0)
+        self.steps().map(|step| step.level).max().unwrap_or(0)
     }
 
     /// The maximum from one time to another.
     fn peak_between(&self, from: u64, to: u64) -> u32 {
-        let until = |place: usize| self.steps.get(place + 1).map_or(u64::MAX, |next| next.0);
-        let steps = self.steps.iter().enumerate();
-        let inside = steps.filter(|(place, (at, _))| *at <= to && (*at >= from || until(*place) > from));
-        inside.map(|(_, step)| step.1).max().unwrap_or(0)
+        let is_inside = |step: &Step| step.at <= to && (step.at >= from || step.next.is_none_or(|next| next > from));
+        self.steps().filter(is_inside).map(|step| step.level).max().unwrap_or(0)
     }
 
     /// The first time at which at least `level` were in flight, and the end of the last such time; `None` if there is
     /// none.
     pub fn at_least(&self, level: u32) -> Option<(u64, u64)> {
-        let first = self.steps.iter().position(|step| step.1 >= level)?;
-        let last = self.steps.iter().rposition(|step| step.1 >= level)?;
-        let until = self.steps.get(last + 1).unwrap_or(&self.steps[last]);
-        Some((self.steps[first].0, until.0))
+        let times = self.steps().filter(|step| step.level >= level).map(|step| (step.at, step.next.unwrap_or(step.at)));
+        times.reduce(|first, last| (first.0, last.1))
     }
 
     /// Mean and maximum in each of `count` equal intervals between two times, in one pass.
@@ -67,9 +83,8 @@ impl InFlight {
         }
         let length = (to - from) as f64 / count as f64;
         let bin_of = |at: u64| (((at - from) as f64 / length) as usize).min(count - 1);
-        for (i, &(at, level)) in self.steps.iter().enumerate() {
-            let until = self.steps.get(i + 1).map_or(at, |next| next.0);
-            let (begin, stop) = (at.max(from), until.min(to));
+        for Step { at, level, next } in self.steps() {
+            let (begin, stop) = (at.max(from), next.unwrap_or(at).min(to));
             if stop <= begin {
                 continue;
             }
@@ -89,9 +104,8 @@ impl InFlight {
             return None;
         }
         let mut area = 0u128;
-        for (i, &(at, level)) in self.steps.iter().enumerate() {
-            let until = self.steps.get(i + 1).map_or(at, |next| next.0);
-            let (begin, stop) = (at.max(from), until.min(to));
+        for Step { at, level, next } in self.steps() {
+            let (begin, stop) = (at.max(from), next.unwrap_or(at).min(to));
             if stop > begin {
                 area += u128::from(stop - begin) * u128::from(level);
             }
@@ -123,7 +137,7 @@ pub struct Concurrency {
 impl Concurrency {
     /// Requests in flight over measured requests sorted by due time and those of a warm-up. `span` is the first due time
     /// and the last end of measured requests, tick nanoseconds.
-    pub fn compute(samples: &[Sample], warmup: &[Sample], span: Option<(u64, u64)>) -> Concurrency {
+    pub fn compute(samples: &Samples, warmup: &Samples, span: Option<(u64, u64)>) -> Concurrency {
         let sent = spans(samples);
         let in_flight = InFlight::from_spans(sent.clone().chain(spans(warmup)));
         let Some((from, to)) = span else { return Concurrency::default() };
@@ -134,7 +148,7 @@ impl Concurrency {
         Concurrency {
             peak: in_flight.peak_between(from, to),
             mean: in_flight.mean(from, to),
-            mean_stay_s: mean(samples.iter().map(stay_s)),
+            mean_stay_s: mean(samples.iter().map(|sample| stay_s(&sample))),
             warmup_stay_s: spans(warmup).map(inside).sum::<u64>() as f64 / 1e9,
             mean_while_sending: in_flight.mean(first_sent, last_sent),
             due_span_s: Some((last_due - from) as f64 / 1e9),
@@ -144,7 +158,7 @@ impl Concurrency {
 }
 
 /// From the first byte sent to the end of every request that was sent, tick nanoseconds.
-pub(crate) fn spans(samples: &[Sample]) -> impl Iterator<Item = (u64, u64)> + Clone {
+pub(crate) fn spans(samples: &Samples) -> impl Iterator<Item = (u64, u64)> + Clone {
     samples.iter().filter_map(|sample| Some((sample.write_start?, sample.end)))
 }
 
@@ -189,8 +203,8 @@ mod tests {
     fn a_warm_up_that_flows_in_counts_in_the_time_of_the_run() {
         let sample = |due: u64, end: u64| Sample { due, write_start: Some(due), end, ..Sample::default() };
         let s = 1_000_000_000;
-        let warmup = [sample(0, 4 * s), sample(0, 12 * s), sample(0, 13 * s)];
-        let measured = [sample(10 * s, 20 * s), sample(12 * s, 20 * s)];
+        let warmup = [sample(0, 4 * s), sample(0, 12 * s), sample(0, 13 * s)].into_iter().collect();
+        let measured = [sample(10 * s, 20 * s), sample(12 * s, 20 * s)].into_iter().collect();
         let concurrency = Concurrency::compute(&measured, &warmup, Some((10 * s, 20 * s)));
         assert_eq!((concurrency.peak, concurrency.mean, concurrency.warmup_stay_s), (3, Some(2.3), 5.0));
         assert_eq!(concurrency.mean, Some((2.0 * concurrency.mean_stay_s.unwrap() + 5.0) / 10.0));

@@ -1,7 +1,7 @@
 //! Where every request went: numbers of outcomes, and failures by class.
 
 use super::failure_texts::FailureText;
-use super::samples::{RunSamples, Sample};
+use super::samples::{RunSamples, Sample, Selection};
 use crate::finding::Oddity;
 use crate::record::{Failure, WorkerReport};
 use crate::store::StoredRun;
@@ -61,9 +61,9 @@ pub(crate) fn compute(run: &StoredRun, samples: &RunSamples, workers: &[&WorkerR
 
 /// Cached input tokens divided by all input tokens; `None` if no response has the number of its cached tokens. A server
 /// that reports it sometimes has none cached where it does not.
-pub(crate) fn cached_share(ok: &[&Sample]) -> Option<f64> {
+pub(crate) fn cached_share(ok: &Selection<'_>) -> Option<f64> {
     let counted = || ok.iter().filter(|sample| sample.input_tokens.is_some());
-    let sum = |of: fn(&Sample) -> Option<u32>| counted().map(|sample| u64::from(of(sample).unwrap_or(0))).sum::<u64>();
+    let sum = |of: fn(&Sample) -> Option<u32>| counted().map(|sample| u64::from(of(&sample).unwrap_or(0))).sum::<u64>();
     let (cached, input) = (sum(|sample| sample.cached_tokens), sum(|sample| sample.input_tokens));
     (counted().any(|sample| sample.cached_tokens.is_some()) && input > 0).then(|| cached as f64 / input as f64)
 }

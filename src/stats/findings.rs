@@ -4,7 +4,7 @@ mod load;
 mod outcome;
 
 use super::quantile::Series;
-use super::samples::Sample;
+use super::samples::Samples;
 use super::summary::Summary;
 use super::{measurement_error, network, reconcile, server_timings, steady, witness};
 use crate::finding::{Finding, Oddity, OddityCount, Severity};
@@ -54,7 +54,7 @@ type Check = fn(&Summary) -> Option<Finding>;
 
 /// Every finding about a run and its measured requests, which are sorted by due time. `workers` are the reports of the
 /// measured phase.
-pub(crate) fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &[Sample]) -> Vec<Finding> {
+pub(crate) fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &Samples) -> Vec<Finding> {
     let checks: [Check; 26] = [
         totals,
         rows_lost,

@@ -36,7 +36,7 @@ pub struct Members {
 
 impl Members {
     /// The requests of these samples.
-    pub fn from_samples<'a>(samples: impl Iterator<Item = &'a Sample>) -> Members {
+    pub fn from_samples(samples: impl Iterator<Item = Sample>) -> Members {
         let mut bits = Vec::new();
         for sample in samples {
             let word = (sample.place / 64) as usize;

@@ -54,7 +54,7 @@
 use super::gap_set::{Doubtful, GapFigures};
 pub use super::quantile::Bound;
 use super::quantile::{LEVELS, Quantile, Series, nearest_rank};
-use super::samples::Sample;
+use super::samples::{Sample, Selection};
 use super::series::AllSeries;
 use crate::finding::{Figure, Finding, Misfit, Severity};
 use crate::host::calibration::Calibration;
@@ -146,7 +146,7 @@ fn clock_ns(end: Option<&RunEnd>) -> u64 {
 
 /// The error of a gap in either direction besides that its arrivals may have been earlier, nanoseconds; `None` if one
 /// of the succeeded requests does not have the bounds of its arrivals.
-pub fn gap_margin_ns(stamp: &StampError, end: Option<&RunEnd>, ok: &[&Sample]) -> Option<u64> {
+pub fn gap_margin_ns(stamp: &StampError, end: Option<&RunEnd>, ok: &Selection<'_>) -> Option<u64> {
     ok.iter().all(|sample| sample.bounded).then(|| stamp.ns.saturating_add(clock_ns(end).saturating_mul(2)))
 }
 
@@ -157,7 +157,7 @@ pub fn compute(
     stamp: StampError,
     end: Option<&RunEnd>,
     workers: &[&WorkerReport],
-    ok: &[&Sample],
+    ok: &Selection<'_>,
     gaps: &GapFigures,
 ) -> MeasurementError {
     let stall_ns = workers.iter().map(|worker| worker.longest_stall_ns()).max();
@@ -171,10 +171,10 @@ pub fn compute(
         capped_schedule: facts.parallel.is_some() && facts.rate_per_s.is_some(),
     };
     MeasurementError {
-        ttft_s: bounds(ok.iter().filter_map(|sample| ttft(sample, limits))),
+        ttft_s: bounds(ok.iter().filter_map(|sample| ttft(&sample, limits))),
         itl_s: gaps.bounds_s.clone(),
-        tpot_s: bounds(ok.iter().filter_map(|sample| tpot(sample, limits))),
-        latency_s: bounds(ok.iter().map(|sample| latency(sample, limits))),
+        tpot_s: bounds(ok.iter().filter_map(|sample| tpot(&sample, limits))),
+        latency_s: bounds(ok.iter().map(|sample| latency(&sample, limits))),
         stamp,
         clock_ns,
         stall_ns,
@@ -312,8 +312,10 @@ mod tests {
         let ends = tpot(&sample, LIMITS).unwrap();
         assert_eq!(ends, ((100e6 - 2e3 - 20_200.0) / 10.0, (100e6 + 1e3 + 20_200.0) / 5.0));
         // The range is no error of the client.
-        let (series, bounds) =
-            (AllSeries::compute(&[&sample; 40], Series::default()), bounds(std::iter::repeat_n(ends, 40)));
+        let (series, bounds) = (
+            AllSeries::compute(std::iter::repeat_n(sample, 40), Series::default()),
+            bounds(std::iter::repeat_n(ends, 40)),
+        );
         assert_eq!(wide(Figure::Tpot, series.tpot_ends(), &bounds, false), None);
         assert!(wide(Figure::Tpot, (&series.tpot_s, &series.tpot_s), &bounds, false).is_some());
     }

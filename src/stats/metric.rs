@@ -70,7 +70,12 @@ pub(crate) fn total_rate_per_s(record: &RequestRecord) -> Option<f64> {
 
 /// Latency per SSE event of a streamed response.
 pub(crate) fn package_latency_ns(record: &RequestRecord) -> Option<f64> {
-    (record.streamed && record.events > 0).then(|| latency_ns(record) as f64 / f64::from(record.events))
+    package_latency(record.streamed, record.events, latency_ns(record))
+}
+
+/// The same from the parts of a record.
+pub(super) fn package_latency(streamed: bool, events: u32, latency_ns: u64) -> Option<f64> {
+    (streamed && events > 0).then(|| latency_ns as f64 / f64::from(events))
 }
 
 /// A response that is not streamed has no first output: all of it arrives at once.
@@ -83,7 +88,8 @@ fn length_ns(from: Tick, to: Tick) -> u64 {
     to.ns_since(from).max(0) as u64
 }
 
-fn per_second(amount: f64, length_ns: u64) -> Option<f64> {
+/// `None` for a length of 0.
+pub(super) fn per_second(amount: f64, length_ns: u64) -> Option<f64> {
     (length_ns > 0).then(|| amount * 1e9 / length_ns as f64)
 }
 

@@ -21,6 +21,8 @@ pub mod network;
 pub mod quantile;
 pub mod rank_sum;
 pub mod reconcile;
+pub mod sample;
+pub mod sample_rows;
 pub mod samples;
 pub mod selection;
 pub mod series;

@@ -14,7 +14,7 @@
 
 use super::client::{Lag, lag};
 use super::quantile::Series;
-use super::samples::{RunSamples, Sample};
+use super::samples::{RunSamples, Sample, Samples};
 use super::series::AllSeries;
 use crate::finding::{Figure, Finding};
 use crate::record::NetworkTimes;
@@ -85,8 +85,8 @@ fn had_loss(sample: &Sample) -> bool {
 pub(crate) fn compute(samples: &RunSamples, series: &AllSeries) -> Option<Network> {
     let requests = &samples.requests;
     let recorded = requests.iter().filter(|sample| sample.network != NetworkTimes::default()).count() as u64;
-    let of = |value: fn(&Sample) -> Option<u64>| lag(requests.iter().filter_map(value));
-    let number = |which: fn(&Sample) -> bool| requests.iter().filter(|sample| which(sample)).count() as u64;
+    let of = |value: fn(&Sample) -> Option<u64>| lag(requests.iter().filter_map(|sample| value(&sample)));
+    let number = |which: fn(&Sample) -> bool| requests.iter().filter(which).count() as u64;
     (recorded > 0).then(|| Network {
         recorded,
         to_wire: of(to_wire_ns),
@@ -106,12 +106,11 @@ pub(crate) fn compute(samples: &RunSamples, series: &AllSeries) -> Option<Networ
     })
 }
 
-fn tail(figure: Figure, series: &Series, requests: &[Sample], value: fn(&Sample) -> Option<u64>) -> Option<LossTail> {
+fn tail(figure: Figure, series: &Series, requests: &Samples, value: fn(&Sample) -> Option<u64>) -> Option<LossTail> {
     let value_s = series.value(TAIL)?;
-    let is_above = |sample: &&Sample| sample.ok && value(sample).is_some_and(|ns| ns as f64 / 1e9 >= value_s);
-    let above: Vec<&Sample> = requests.iter().filter(is_above).collect();
-    let with_loss = above.iter().filter(|sample| had_loss(sample)).count();
-    Some(LossTail { figure, value_s, above: above.len(), with_loss })
+    let is_above = |sample: &Sample| sample.ok && value(sample).is_some_and(|ns| ns as f64 / 1e9 >= value_s);
+    let above = || requests.iter().filter(is_above);
+    Some(LossTail { figure, value_s, above: above().count(), with_loss: above().filter(had_loss).count() })
 }
 
 /// The tails that lost segments make. Of TTFT and latency only the first, as a lost request delays both.
@@ -161,9 +160,9 @@ mod tests {
     }
 
     fn network(requests: Vec<Sample>) -> Option<Network> {
-        let ok: Vec<&Sample> = requests.iter().collect();
-        let series = AllSeries::compute(&ok, Series::default());
-        compute(&RunSamples { requests: requests.clone(), ..RunSamples::default() }, &series)
+        let requests: Samples = requests.into_iter().collect();
+        let series = AllSeries::compute(requests.iter(), Series::default());
+        compute(&RunSamples { requests, ..RunSamples::default() }, &series)
     }
 
     #[test]

@@ -136,7 +136,7 @@ impl Totals {
         let requests = || parts.iter().flat_map(|samples| &samples.requests);
         let ok = || requests().filter(|sample| sample.ok);
         let succeeded = parts.iter().map(|samples| samples.ok).sum();
-        let sum = |of: fn(&Sample) -> Option<u32>| ok().map(|sample| of(sample).map(u64::from)).sum::<Option<u64>>();
+        let sum = |of: fn(&Sample) -> Option<u32>| ok().map(|sample| of(&sample).map(u64::from)).sum::<Option<u64>>();
         let first = || ok().filter(|sample| sample.ttft.is_some());
         let count = first().count() as f64;
         let lags: Option<u64> = first().map(|sample| sample.send_lag).sum();

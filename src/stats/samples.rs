@@ -6,83 +6,17 @@ use std::collections::BTreeMap;
 
 use super::failure_texts::FailureTexts;
 use super::metric;
+pub use super::sample::Sample;
+pub use super::sample_rows::{Samples, Selection, in_due_order};
 use crate::finding::Oddity;
 use crate::record::arrivals::{Gap, Gaps};
 use crate::record::delivery::Tpot;
-use crate::record::{Block, Failure, Finish, NetworkTimes, Outcome, RequestRecord, ServerTimes};
-
-/// The figures of one request. Lengths of time are nanoseconds.
-#[derive(Clone, Debug, Default)]
-pub struct Sample {
-    pub index: u64,
-    /// The conversation that it is a turn of.
-    pub conversation: Option<u64>,
-    pub turn: u32,
-    pub due: u64,
-    pub write_start: Option<u64>,
-    pub end: u64,
-    pub ok: bool,
-    pub failed: bool,
-    pub streamed: bool,
-    pub ttft: Option<u64>,
-    pub service_ttft: Option<u64>,
-    /// Until the first text that is not reasoning.
-    pub first_answer: Option<u64>,
-    pub latency: u64,
-    pub service_latency: Option<u64>,
-    pub tpot: Option<f64>,
-    /// The range that contains it, and the numbers of intervals that its ends are means of; see [`crate::record::delivery`].
-    pub tpot_range: Option<(f64, f64)>,
-    pub tpot_intervals: (f64, f64),
-    pub package_latency: Option<f64>,
-    pub input_tokens: Option<u32>,
-    pub output_tokens: Option<u32>,
-    pub cached_tokens: Option<u32>,
-    pub output_rate: Option<f64>,
-    pub total_rate: Option<f64>,
-    pub finish: Finish,
-    pub events: u32,
-    pub send_lag: Option<u64>,
-    pub connect: Option<u64>,
-    pub turnaround: Option<u64>,
-    /// From `due` to `picked`: waiting for a free slot or for a late client.
-    pub pick_lag: Option<u64>,
-    /// The part of it that was spent waiting for the body to be built; `None` if that was built before the run.
-    pub body_wait: Option<u64>,
-    /// Sum and number of its gaps between arrivals.
-    pub gaps_ns: u64,
-    pub gaps: u32,
-    /// From the first to the last byte of the request that the kernel accepted.
-    pub write_ns: u64,
-    /// By how much the first output event may have arrived earlier than recorded; see [`super::measurement_error`].
-    pub early_first_ns: u32,
-    /// The same of the first and the last counted token, of several choices the largest of each.
-    pub early_span_ns: (u32, u32),
-    /// The same of the end.
-    pub early_end_ns: u32,
-    /// These three are known.
-    pub bounded: bool,
-    pub network: NetworkTimes,
-    /// Its number among the succeeded requests of its phase, in the order in which they are stored.
-    pub place: u64,
-}
-
-impl Sample {
-    /// Send lag without the time for connecting and, if an open loop has a cap, without the wait for a free slot: until the
-    /// end of the slot's previous request, or all of it for the first request of a slot.
-    pub fn own_send_lag(&self, capped_schedule: bool) -> Option<u64> {
-        let send_lag = self.send_lag?;
-        let slot_wait = self.pick_lag.unwrap_or(0).saturating_sub(self.body_wait.unwrap_or(0));
-        let until_free = self.turnaround.map_or(slot_wait, |turnaround| send_lag.saturating_sub(turnaround));
-        let waited = if capped_schedule { slot_wait.min(until_free) } else { 0 };
-        Some(send_lag.saturating_sub(self.connect.unwrap_or(0) + waited))
-    }
-}
+use crate::record::{Block, Failure, Outcome, RequestRecord, ServerTimes};
 
 /// The samples of a run and their totals. Requests of every outcome are counted; gaps are those of succeeded ones.
 #[derive(Debug, Default)]
 pub struct RunSamples {
-    pub requests: Vec<Sample>,
+    pub requests: Samples,
     /// Those of the last request.
     pub(super) last_gaps: Gaps,
     pub ok: u64,
@@ -178,7 +112,7 @@ impl RunSamples {
 
     /// Sorts the samples by due time: confidence intervals need samples in time order.
     pub fn sort(&mut self) {
-        self.requests.sort_unstable_by_key(|sample| (sample.due, sample.index));
+        self.requests.sort();
         self.timings.sort_unstable_by_key(|request| request.due);
     }
 
@@ -283,6 +217,7 @@ fn sample(record: &RequestRecord, gaps: &[Gap]) -> Sample {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::NetworkTimes;
     use crate::time::Tick;
 
     fn record(times: Option<ServerTimes>) -> RequestRecord {
@@ -300,18 +235,6 @@ mod tests {
     }
 
     #[test]
-    fn own_send_lag_of_a_capped_schedule_begins_when_the_slot_is_free() {
-        let sample = Sample { send_lag: Some(900), pick_lag: Some(800), ..Sample::default() };
-        assert_eq!((sample.own_send_lag(false), sample.own_send_lag(true)), (Some(900), Some(100)));
-        // The slot was free 500 ns before, or before the request was due.
-        let free = |turnaround| Sample { turnaround: Some(turnaround), ..sample.clone() };
-        assert_eq!((free(500).own_send_lag(true), free(2_000).own_send_lag(true)), (Some(500), Some(900)));
-        // Part of it was for the body.
-        let waited = Sample { body_wait: Some(400), ..free(500) };
-        assert_eq!(waited.own_send_lag(true), Some(500));
-    }
-
-    #[test]
     fn tokens_of_several_choices_have_the_largest_error_of_each_end() {
         assert_eq!(early_span_ns(&[5, 1, 7], &[], Some(3), None), (5, 7));
         // The choices are 0, 1, 0, 1.
@@ -320,6 +243,66 @@ mod tests {
             Tpot { ns: 1.0, low_ns: 1.0, high_ns: 1.0, intervals: 1.0, high_intervals: 1.0, ends_silent: true };
         assert_eq!(early_span_ns(&[5, 1, 7], &[], Some(3), Some(silent)), (5, 3));
         assert_eq!(early_span_ns(&[5, 6, 7, 1], &[0, 1, 0, 1], Some(9), Some(silent)), (6, 9));
+    }
+
+    /// What requests usually are: streamed or not, failed, never sent, with the network's part, in a conversation, late.
+    #[test]
+    fn usual_requests_take_little_memory() {
+        let ms = |ms: u64| Tick(10_000_000_000_000 + ms * 1_000_000);
+        let mut block = Block::new(0);
+        let arrivals = block.keep_arrivals(&[ms(211), ms(231), ms(251), ms(271)]);
+        let streamed = RequestRecord {
+            index: 70_000,
+            due: ms(1),
+            picked: Some(ms(101)),
+            body_wait_ns: Some(0),
+            connected: Some(ms(101)),
+            write_start: Some(ms(102)),
+            write_end: Some(ms(103)),
+            first_token: Some(ms(211)),
+            first_answer_token: Some(ms(231)),
+            last_token: Some(ms(271)),
+            end: ms(272),
+            previous_end: Some(ms(100)),
+            outcome: Outcome::Ok,
+            streamed: true,
+            input_tokens: Some(100),
+            output_tokens: Some(4),
+            events: 6,
+            end_early_ns: Some(7_000),
+            network: NetworkTimes {
+                sent: Some(ms(103)),
+                acknowledged: Some(ms(143)),
+                rtt_ns: Some(300_000),
+                min_rtt_ns: Some(90_000),
+                retransmitted: Some(0),
+                out_of_order: Some(1),
+            },
+            arrivals,
+            ..RequestRecord::default()
+        };
+        let failed = RequestRecord { outcome: Outcome::Failed(Failure::Status), streamed: false, ..streamed.clone() };
+        let unsent = RequestRecord {
+            write_start: None,
+            network: NetworkTimes::default(),
+            outcome: Outcome::Failed(Failure::Connect),
+            ..failed.clone()
+        };
+        block.records = vec![
+            RequestRecord { output_tokens: Some(9), ..streamed.clone() },
+            RequestRecord { conversation: Some(8), turn: 3, ..streamed.clone() },
+            RequestRecord { streamed: false, first_token: None, ..streamed.clone() },
+            // Late by an hour.
+            RequestRecord { due: Tick(ms(0).0 - 3_600_000_000_000), ..streamed.clone() },
+            streamed,
+            failed,
+            unsent,
+        ];
+        let mut samples = RunSamples::default();
+        samples.add(&block);
+        assert_eq!((samples.requests.len(), samples.requests.kept_whole()), (7, 0));
+        let first = samples.requests.first().unwrap();
+        assert!(first.tpot_range.is_some_and(|(low, high)| low < high), "{first:?}");
     }
 
     #[test]

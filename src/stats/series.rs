@@ -14,8 +14,8 @@ pub struct TpotRange {
 }
 
 impl TpotRange {
-    fn compute(ok: &[&Sample]) -> Option<TpotRange> {
-        let ranges = || ok.iter().filter_map(|sample| sample.tpot_range);
+    fn compute(ok: impl Iterator<Item = Sample> + Clone) -> Option<TpotRange> {
+        let ranges = || ok.clone().filter_map(|sample| sample.tpot_range);
         let requests = ranges().filter(|(low, high)| low < high).count();
         (requests > 0).then(|| TpotRange {
             requests,
@@ -52,20 +52,21 @@ impl AllSeries {
     }
 
     /// The series of succeeded requests sorted by due time; `itl_s` is that of their gaps.
-    pub fn compute(ok: &[&Sample], itl_s: Series) -> AllSeries {
+    pub fn compute(ok: impl Iterator<Item = Sample> + Clone, itl_s: Series) -> AllSeries {
+        let ok = || ok.clone();
         AllSeries {
-            ttft_s: Series::from_ns(ok.iter().filter_map(|s| s.ttft).map(|ns| ns as f64)),
-            first_answer_s: Series::from_ns(ok.iter().filter_map(|s| s.first_answer).map(|ns| ns as f64)),
+            ttft_s: Series::from_ns(ok().filter_map(|s| s.ttft).map(|ns| ns as f64)),
+            first_answer_s: Series::from_ns(ok().filter_map(|s| s.first_answer).map(|ns| ns as f64)),
             itl_s,
-            tpot_s: Series::from_ns(ok.iter().filter_map(|s| s.tpot)),
-            tpot_range: TpotRange::compute(ok),
-            latency_s: Series::from_ns(ok.iter().map(|s| s.latency as f64)),
-            input_tokens: Series::from_values(ok.iter().filter_map(|s| s.input_tokens).map(f64::from)),
-            output_tokens: Series::from_values(ok.iter().filter_map(|s| s.output_tokens).map(f64::from)),
-            output_rate_per_s: Series::from_values(ok.iter().filter_map(|s| s.output_rate)),
-            total_rate_per_s: Series::from_values(ok.iter().filter_map(|s| s.total_rate)),
-            service_ttft_s: Series::from_ns(ok.iter().filter_map(|s| s.service_ttft).map(|ns| ns as f64)),
-            service_latency_s: Series::from_ns(ok.iter().filter_map(|s| s.service_latency).map(|ns| ns as f64)),
+            tpot_s: Series::from_ns(ok().filter_map(|s| s.tpot)),
+            tpot_range: TpotRange::compute(ok()),
+            latency_s: Series::from_ns(ok().map(|s| s.latency as f64)),
+            input_tokens: Series::from_values(ok().filter_map(|s| s.input_tokens).map(f64::from)),
+            output_tokens: Series::from_values(ok().filter_map(|s| s.output_tokens).map(f64::from)),
+            output_rate_per_s: Series::from_values(ok().filter_map(|s| s.output_rate)),
+            total_rate_per_s: Series::from_values(ok().filter_map(|s| s.total_rate)),
+            service_ttft_s: Series::from_ns(ok().filter_map(|s| s.service_ttft).map(|ns| ns as f64)),
+            service_latency_s: Series::from_ns(ok().filter_map(|s| s.service_latency).map(|ns| ns as f64)),
         }
     }
 }

@@ -8,7 +8,7 @@
 
 use super::gap_set::{GapFigures, count_with_failed};
 use super::quantile::{LEVELS, SAMPLES_BEYOND, Series, nearest_rank};
-use super::samples::Sample;
+use super::samples::{Sample, Samples};
 use super::series::AllSeries;
 use super::throughput::Throughput;
 use crate::plan::slo::{Criterion, Figure, Quantity, Statistic};
@@ -23,7 +23,7 @@ pub(crate) struct JudgedRun<'a> {
     /// The duration of the run, seconds.
     pub time_s: Option<f64>,
     /// The measured requests.
-    pub samples: &'a [Sample],
+    pub samples: &'a Samples,
     /// The figures of the gaps of the succeeded ones, with [`failed_share`].
     pub gaps: &'a GapFigures,
 }
@@ -59,7 +59,7 @@ impl JudgedRun<'_> {
     }
 
     fn count(&self, which: impl Fn(&Sample) -> bool) -> u64 {
-        self.samples.iter().filter(|sample| which(sample)).count() as u64
+        self.samples.iter().filter(which).count() as u64
     }
 
     fn per_s(&self, requests: u64) -> Option<f64> {
@@ -104,7 +104,7 @@ impl JudgedRun<'_> {
     /// The value of this rank, from 1, among the succeeded requests, seconds; `None` beyond the last.
     fn value_at(&self, rank: usize, value: fn(&Sample) -> Option<f64>) -> Option<f64> {
         let ok = self.samples.iter().filter(|sample| sample.ok);
-        let mut values: Vec<f64> = ok.filter_map(value).map(|ns| ns / S as f64).collect();
+        let mut values: Vec<f64> = ok.filter_map(|sample| value(&sample)).map(|ns| ns / S as f64).collect();
         values.sort_unstable_by(f64::total_cmp);
         values.get(rank - 1).copied()
     }
@@ -134,8 +134,8 @@ fn of_succeeded(series: &Series, statistic: Statistic) -> JudgedValue {
 }
 
 /// Failed requests for each succeeded one; `None` unless there are both.
-pub(super) fn failed_share(samples: &[Sample]) -> Option<f64> {
-    let count = |which: fn(&Sample) -> bool| samples.iter().filter(|sample| which(sample)).count();
+pub(super) fn failed_share(samples: &Samples) -> Option<f64> {
+    let count = |which: fn(&Sample) -> bool| samples.iter().filter(which).count();
     let (ok, failed) = (count(|sample| sample.ok), count(|sample| sample.failed));
     (ok > 0 && failed > 0).then(|| failed as f64 / ok as f64)
 }
@@ -224,12 +224,12 @@ mod tests {
             ..Sample::default()
         };
         let failure = |_| Sample { failed: true, latency: 1_000_000, ..Sample::default() };
-        let samples: Vec<Sample> = (0..ok).map(success).chain((0..failed).map(failure)).collect();
+        let samples: Samples = (0..ok).map(success).chain((0..failed).map(failure)).collect();
         let gap = Gap { at: 0, ns: 5_000_000, early_begin_ns: 0, early_end_ns: 0 };
         let wanted = GapsWanted { failed_share: failed_share(&samples), ..GapsWanted::default() };
         let gaps = crate::stats::gap_set::figures_of(wanted, &vec![gap; 2 * ok as usize]);
-        let succeeded: Vec<&Sample> = samples.iter().filter(|sample| sample.ok).collect();
-        let series = AllSeries::compute(&succeeded, gaps.series_s.clone());
+        let succeeded = samples.select(|sample| sample.ok);
+        let series = AllSeries::compute(succeeded.iter(), gaps.series_s.clone());
         let throughput = Throughput::compute(&succeeded, Some(10.0));
         let run =
             JudgedRun { throughput: &throughput, series: &series, time_s: Some(10.0), samples: &samples, gaps: &gaps };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::samples::Sample;
+use super::samples::Samples;
 
 /// A row of "Speed Benchmark Results:".
 #[derive(Clone, Debug, PartialEq)]
@@ -19,7 +19,7 @@ pub(crate) fn is_speed_benchmark(dataset: &str) -> bool {
 }
 
 /// The succeeded requests by the number of their input tokens, ascending. Requests without token counts have no row.
-pub fn rows(samples: &[Sample]) -> Vec<SpeedRow> {
+pub fn rows(samples: &Samples) -> Vec<SpeedRow> {
     let mut groups: BTreeMap<u32, (usize, f64)> = BTreeMap::new();
     for sample in samples.iter().filter(|sample| sample.ok) {
         let seconds = sample.service_latency.filter(|&ns| ns > 0).map(|ns| ns as f64 / 1e9);
@@ -41,6 +41,7 @@ pub fn rows(samples: &[Sample]) -> Vec<SpeedRow> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::samples::Sample;
 
     #[test]
     fn waiting_for_a_slot_is_not_the_speed_of_the_server() {
@@ -52,7 +53,7 @@ mod tests {
             service_latency: Some(1_000_000_000),
             ..Sample::default()
         };
-        let waiting = [sample(0), sample(400_000_000), sample(800_000_000)];
+        let waiting: Samples = [0, 400_000_000, 800_000_000].into_iter().map(sample).collect();
         assert_eq!(rows(&waiting), [SpeedRow { prompt_tokens: 6144, requests: 3, tokens_per_s: 100.0 }]);
     }
 }

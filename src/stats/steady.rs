@@ -1,7 +1,7 @@
 //! Whether a run was in a steady state: where its warm-up ends (MSER-5, White 1997), and whether the rest has a trend.
 //! Both give findings only; no sample is excluded from the figures.
 
-use super::samples::Sample;
+use super::samples::Samples;
 use crate::finding::{Figure, Finding};
 use crate::record::facts::{Mode, RunFacts};
 
@@ -19,7 +19,7 @@ const DRIFT_WORTH_TELLING: f64 = 0.10;
 
 /// Findings about warm-up and drift of the succeeded requests, which are sorted by due time. The drift is that of the
 /// latency; of latency and TTFT, the one that the warm-up changes more is reported.
-pub fn findings(facts: &RunFacts, samples: &[Sample]) -> Vec<Finding> {
+pub fn findings(facts: &RunFacts, samples: &Samples) -> Vec<Finding> {
     let ok = || samples.iter().filter(|s| s.ok);
     let latencies: Vec<f64> = ok().map(|s| s.latency as f64 / 1e9).collect();
     let ttfts: Vec<f64> = ok().filter_map(|s| s.ttft).map(|ns| ns as f64 / 1e9).collect();
@@ -122,6 +122,7 @@ fn mean(values: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::samples::Sample;
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
     use rand_distr::{Distribution, StandardNormal};
@@ -150,7 +151,7 @@ mod tests {
             let latency = ns / 100 + 4_000_000_000;
             Sample { ok: true, due: i as u64, ttft: Some(ns), latency, ..Sample::default() }
         };
-        let samples: Vec<Sample> = ttfts.iter().enumerate().map(sample).collect();
+        let samples: Samples = ttfts.iter().enumerate().map(sample).collect();
         let found = findings(&RunFacts::default(), &samples);
         let [Finding::WarmUp { figure: Figure::Ttft, requests, .. }] = found[..] else { panic!("{found:?}") };
         assert!((35..=60).contains(&requests), "{requests}");

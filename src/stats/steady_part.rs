@@ -2,7 +2,7 @@
 //! any that flow into the measured ones.
 
 use super::quantile::Series;
-use super::samples::{RunSamples, Sample};
+use super::samples::{RunSamples, Selection};
 use crate::record::facts::RunFacts;
 
 /// The requests of a closed loop after the first `parallel` ones, which all start at once on an idle server.
@@ -20,17 +20,15 @@ impl SteadyPart {
     /// The succeeded requests after the first wave. `None` for an open loop without a cap, if the warm-up was the first
     /// wave, so that every figure is of this part, and if no request after the first wave succeeded. `warmup` is the number
     /// of warm-up requests that were sent.
-    pub fn samples<'a>(facts: &RunFacts, samples: &'a RunSamples, warmup: usize) -> Option<Vec<&'a Sample>> {
+    pub fn samples<'a>(facts: &RunFacts, samples: &'a RunSamples, warmup: usize) -> Option<Selection<'a>> {
         let first_wave = (facts.parallel? as usize).checked_sub(warmup).filter(|&requests| requests > 0)?;
-        let mut by_sending: Vec<&Sample> =
-            samples.requests.iter().filter(|sample| sample.write_start.is_some()).collect();
-        by_sending.sort_by_key(|sample| (sample.write_start, sample.index));
-        let after: Vec<&Sample> = by_sending.into_iter().skip(first_wave).filter(|sample| sample.ok).collect();
+        let sent = samples.requests.select(|sample| sample.write_start.is_some());
+        let after = sent.by_sending().after(first_wave).select(|sample| sample.ok);
         (!after.is_empty()).then_some(after)
     }
 
     /// The figures of these samples; `itl_s` is the series of their gaps.
-    pub fn compute(after: &[&Sample], itl_s: Series) -> SteadyPart {
+    pub fn compute(after: &Selection<'_>, itl_s: Series) -> SteadyPart {
         SteadyPart {
             requests: after.len(),
             ttft_s: Series::from_ns(after.iter().filter_map(|s| s.ttft).map(|ns| ns as f64)),

@@ -10,7 +10,7 @@ use super::measurement_error::{self, MeasurementError};
 use super::network::{self, Network};
 use super::quantile::{Series, mean};
 use super::reconcile::{self, ClientSide, Reconciliation, Totals};
-use super::samples::{RunSamples, Sample};
+use super::samples::{RunSamples, Samples, Selection, in_due_order};
 use super::series::AllSeries;
 use super::server_timings::{self, ServerTimings};
 use super::slo::{self as judging, JudgedRun, JudgedValue, Verdict};
@@ -120,7 +120,7 @@ impl Summary {
         inputs: Inputs<'_>,
         workers: &[&WorkerReport],
         read_gaps: impl FnMut(&mut GapSets) -> Result<(), E>,
-    ) -> Result<(Summary, Vec<Sample>), E> {
+    ) -> Result<(Summary, Samples), E> {
         let Inputs { run, mut samples, mut warmup, mut witness, server, server_use } = inputs;
         let facts = &run.facts;
         samples.sort();
@@ -129,14 +129,14 @@ impl Summary {
         let sent_before = warmup.requests.iter().filter(|sample| sample.write_start.is_some()).count();
         let after_first_wave = SteadyPart::samples(facts, &samples, sent_before);
         let requests = &samples.requests;
-        let ok: Vec<&Sample> = requests.iter().filter(|sample| sample.ok).collect();
+        let ok = requests.select(|sample| sample.ok);
         let span = span(requests);
         let time_s = span.map(|(from, to)| (to - from) as f64 / 1e9).filter(|&s| s > 0.0);
         let events_per_s = time_s.map_or(0.0, |s| samples.output_events as f64 / s);
 
         let stamp = measurement_error::stamp_error(run.calibration.as_ref(), facts, events_per_s);
         let counted = witness.as_ref().map(|witness| witness::counted(requests, witness));
-        let members = |samples: &Vec<&Sample>| Members::from_samples(samples.iter().copied());
+        let members = |samples: &Selection<'_>| Members::from_samples(samples.iter());
         let wanted = GapsWanted {
             span: span.unwrap_or_default(),
             margin_ns: measurement_error::gap_margin_ns(&stamp, run.end.as_ref(), &ok),
@@ -156,7 +156,7 @@ impl Summary {
 
         let steady = after_first_wave.map(|samples| SteadyPart::compute(&samples, itl_s(gaps.steady)));
         let throughput = Throughput::compute(&ok, time_s);
-        let series = AllSeries::compute(&ok, gaps.measured.series_s.clone());
+        let series = AllSeries::compute(ok.iter(), gaps.measured.series_s.clone());
         let client = client::compute(facts, &samples, workers);
         let measurement_error =
             measurement_error::compute(facts, stamp, run.end.as_ref(), workers, &ok, &gaps.measured);
@@ -283,17 +283,16 @@ fn tokens_per_event(samples: &RunSamples) -> Option<f64> {
 }
 
 /// The first due time and the last end of requests sorted by due time, tick nanoseconds.
-fn span(samples: &[Sample]) -> Option<(u64, u64)> {
+fn span(samples: &Samples) -> Option<(u64, u64)> {
     let span = (samples.first()?.due, samples.iter().map(|sample| sample.end).max()?);
     // A damaged database may have an end before the due time.
     (span.0 <= span.1).then_some(span)
 }
 
 /// The series of the succeeded requests of the run and of the warm-up and the witness; `itl_s` is that of all their gaps.
-fn series_with_others(ok: &[&Sample], others: &[&RunSamples], itl_s: Series) -> AllSeries {
-    let mut all: Vec<&Sample> = ok.to_vec();
-    all.extend(others.iter().flat_map(|part| &part.requests).filter(|sample| sample.ok));
+fn series_with_others(ok: &Selection<'_>, others: &[&RunSamples], itl_s: Series) -> AllSeries {
+    let others = others.iter().map(|part| part.requests.select(|sample| sample.ok));
+    let parts: Vec<Selection<'_>> = [ok.clone()].into_iter().chain(others).collect();
     // Confidence intervals need time order.
-    all.sort_by_key(|sample| sample.due);
-    AllSeries::compute(&all, itl_s)
+    AllSeries::compute(in_due_order(&parts), itl_s)
 }

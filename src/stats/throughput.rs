@@ -1,7 +1,7 @@
 //! Throughput over the run, and request rates from the schedule to the responses.
 
 use super::concurrency::InFlight;
-use super::samples::Sample;
+use super::samples::{Sample, Samples, Selection};
 use crate::record::facts::{Mode, RunFacts};
 
 /// Amounts divided by the duration of the run; `None` if the amount is unknown or the duration is 0.
@@ -25,7 +25,7 @@ pub struct Rates {
 
 impl Throughput {
     /// Throughput of the succeeded requests over `time_s` seconds.
-    pub fn compute(ok: &[&Sample], time_s: Option<f64>) -> Throughput {
+    pub fn compute(ok: &Selection<'_>, time_s: Option<f64>) -> Throughput {
         let output = sum(ok.iter().map(|sample| sample.output_tokens));
         let input = sum(ok.iter().map(|sample| sample.input_tokens));
         let per_s = |amount: Option<u64>| Some(amount? as f64 / time_s?);
@@ -64,7 +64,7 @@ impl SteadyThroughput {
 
     /// The throughput of the steady part of requests sorted by due time, whose first due time and last end are `span`,
     /// tick nanoseconds. `None` if the part is too short.
-    pub(crate) fn compute(facts: &RunFacts, samples: &[Sample], span: Option<(u64, u64)>) -> Option<SteadyThroughput> {
+    pub(crate) fn compute(facts: &RunFacts, samples: &Samples, span: Option<(u64, u64)>) -> Option<SteadyThroughput> {
         let (first_due, last_end) = span?;
         let sent = samples.iter().filter_map(|sample| Some((sample.write_start?, sample.end)));
         let (from, to) = match facts.mode {
@@ -73,15 +73,15 @@ impl SteadyThroughput {
             Mode::Open => (first_due, samples.last()?.due),
         };
         let span_s = to.checked_sub(from)? as f64 / 1e9;
-        let ended: Vec<&Sample> = samples.iter().filter(|s| s.ok && from < s.end && s.end <= to).collect();
-        if span_s < Self::LEAST_S || ended.len() < Self::LEAST_REQUESTS {
+        let ended = samples.iter().filter(|s| s.ok && from < s.end && s.end <= to).count();
+        if span_s < Self::LEAST_S || ended < Self::LEAST_REQUESTS {
             return None;
         }
         let middle = to + last_end.saturating_sub(to) / 2;
         Some(SteadyThroughput {
             from_s: from.saturating_sub(first_due) as f64 / 1e9,
             span_s,
-            requests: ended.len() as u64,
+            requests: ended as u64,
             throughput: work_between(samples.iter().filter(|sample| sample.ok), (from, to), span_s),
             tail_s: last_end.saturating_sub(to) as f64 / 1e9,
             waiting: sent.filter(|&(start, end)| start <= middle && middle < end).count() as u64,
@@ -90,7 +90,7 @@ impl SteadyThroughput {
 }
 
 /// The throughput of the parts of these requests between two times that are `span_s` seconds apart.
-fn work_between<'a>(ok: impl Iterator<Item = &'a Sample> + Clone, (from, to): (u64, u64), span_s: f64) -> Throughput {
+fn work_between(ok: impl Iterator<Item = Sample> + Clone, (from, to): (u64, u64), span_s: f64) -> Throughput {
     let share = |sample: &Sample| {
         let start = sample.write_start.unwrap_or(sample.due);
         let within = sample.end.min(to).saturating_sub(start.max(from));
@@ -100,7 +100,7 @@ fn work_between<'a>(ok: impl Iterator<Item = &'a Sample> + Clone, (from, to): (u
         }
     };
     let total = |count: fn(&Sample) -> Option<u32>| {
-        let counted = ok.clone().filter_map(|sample| Some(f64::from(count(sample)?) * share(sample)));
+        let counted = ok.clone().filter_map(|sample| Some(f64::from(count(&sample)?) * share(&sample)));
         counted.reduce(|sum, part| sum + part).map(|sum| sum / span_s)
     };
     let output = total(|sample| sample.output_tokens);
@@ -115,7 +115,7 @@ fn work_between<'a>(ok: impl Iterator<Item = &'a Sample> + Clone, (from, to): (u
 
 impl Rates {
     /// Rates of requests sorted by due time; all `None` unless they were `scheduled`.
-    pub fn compute(samples: &[Sample], scheduled: bool) -> Rates {
+    pub fn compute(samples: &Samples, scheduled: bool) -> Rates {
         if !scheduled {
             return Rates::default();
         }
@@ -158,7 +158,7 @@ mod tests {
     fn steady(samples: &[Sample], mode: Mode) -> Option<SteadyThroughput> {
         let facts = RunFacts { mode, parallel: (mode != Mode::Open).then_some(2), ..RunFacts::default() };
         let last_end = samples.iter().map(|sample| sample.end).max();
-        SteadyThroughput::compute(&facts, samples, Some((samples[0].due, last_end.unwrap())))
+        SteadyThroughput::compute(&facts, &samples.iter().cloned().collect(), Some((samples[0].due, last_end.unwrap())))
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::quantile::Series;
-use super::samples::Sample;
+use super::samples::{Sample, Samples, Selection};
 use crate::record::facts::RunFacts;
 
 /// The figures of a run of conversations.
@@ -39,11 +39,8 @@ pub struct TurnRow {
 }
 
 /// The turns of a run whose samples are sorted by due time; `None` for single requests.
-pub(crate) fn compute(facts: &RunFacts, samples: &[Sample]) -> Option<Turns> {
-    let mut by_turn: BTreeMap<u32, Vec<&Sample>> = BTreeMap::new();
-    for sample in samples.iter().filter(|sample| sample.conversation.is_some()) {
-        by_turn.entry(sample.turn).or_default().push(sample);
-    }
+pub(crate) fn compute(facts: &RunFacts, samples: &Samples) -> Option<Turns> {
+    let by_turn = samples.group_by(|sample| sample.conversation.map(|_| sample.turn));
     let first = by_turn.values().next()?;
     let planned = facts.conversations.and_then(|conversations| conversations.planned);
     let (begun, broken) = (first.len() as u64, samples.iter().filter(|sample| sample.failed).count() as u64);
@@ -53,10 +50,10 @@ pub(crate) fn compute(facts: &RunFacts, samples: &[Sample]) -> Option<Turns> {
     for (&turn, samples) in &by_turn {
         rows.push(row(turn, samples, &before));
         before.clear();
-        for sample in samples {
+        for sample in samples.iter() {
             // Shards use the same conversation numbers, so the shard of the next turn is unknown.
             let of = before.entry(sample.conversation.unwrap_or_default());
-            of.and_modify(|tokens| *tokens = None).or_insert_with(|| total_tokens(sample));
+            of.and_modify(|tokens| *tokens = None).or_insert_with(|| total_tokens(&sample));
         }
     }
     Some(Turns { planned, begun, broken, rows })
@@ -67,10 +64,10 @@ fn total_tokens(sample: &Sample) -> Option<u64> {
     Some(u64::from(sample.input_tokens?) + u64::from(sample.output_tokens?))
 }
 
-fn row(turn: u32, samples: &[&Sample], before: &BTreeMap<u64, Option<u64>>) -> TurnRow {
-    let ok: Vec<&Sample> = samples.iter().copied().filter(|sample| sample.ok).collect();
+fn row(turn: u32, samples: &Selection<'_>, before: &BTreeMap<u64, Option<u64>>) -> TurnRow {
+    let ok = samples.clone().select(|sample| sample.ok);
     let seconds = |ns: Vec<u64>| Series::compute(&ns.into_iter().map(|ns| ns as f64 / 1e9).collect::<Vec<f64>>());
-    let sum = |of: &dyn Fn(&Sample) -> Option<u64>| ok.iter().map(|sample| of(sample)).sum::<Option<u64>>();
+    let sum = |of: &dyn Fn(&Sample) -> Option<u64>| ok.iter().map(|sample| of(&sample)).sum::<Option<u64>>();
     let input = sum(&|sample| sample.input_tokens.map(u64::from));
     // A server that never reports cached tokens: unknown. A server that reports them sometimes: 0 where it does not.
     let counts_cached = ok.iter().any(|sample| sample.cached_tokens.is_some());

@@ -8,7 +8,7 @@
 
 use super::comparison::{Difference, compare_quantiles};
 use super::quantile::Series;
-use super::samples::{RunSamples, Sample};
+use super::samples::{RunSamples, Samples, Selection};
 use super::series::AllSeries;
 use super::steady_part::SteadyPart;
 use crate::finding::{Figure, Finding, UnequalPercentile};
@@ -50,14 +50,13 @@ pub enum Agreement {
 }
 
 /// The requests of the witness that are compared with the load, whose measured requests are `load`.
-pub fn counted<'a>(load: &[Sample], witness: &'a RunSamples) -> Vec<&'a Sample> {
+pub fn counted<'a>(load: &Samples, witness: &'a RunSamples) -> Selection<'a> {
     let sent = load.iter().filter_map(|sample| sample.write_start);
     let (from, to) = (sent.clone().min().unwrap_or(u64::MAX), sent.max().unwrap_or(0));
     let ended = load.iter().map(|sample| sample.end).max().unwrap_or(0);
-    let counts = |sample: &&Sample| {
+    witness.requests.select(|sample| {
         sample.ok && sample.write_start.is_some_and(|at| (from..=to).contains(&at)) && sample.end <= ended
-    };
-    witness.requests.iter().filter(counts).collect()
+    })
 }
 
 /// Compares requests of the witness, sorted by due time, with the load. Of a closed loop, `steady` is compared, else
@@ -66,7 +65,7 @@ pub fn compare(
     steady: Option<&SteadyPart>,
     series: &AllSeries,
     witness: &RunSamples,
-    counted: &[&Sample],
+    counted: &Selection<'_>,
     itl_s: Series,
 ) -> Witness {
     let seconds = |ns: f64| ns / 1e9;

@@ -6,8 +6,8 @@
 
 use std::borrow::Cow;
 
+use rusqlite::Row;
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Row, params_from_iter};
 
 use super::values::{ColumnValue, MAX_TOTAL, NULL, check_time, unexpected_value};
 use crate::plan::Save;
@@ -38,6 +38,11 @@ pub enum Detail {
     Figures,
     /// Answer text, reasoning text and raw body as well.
     Everything,
+}
+
+/// Takes the values of a request, one after the other.
+pub(super) trait ValueSink {
+    fn take(&mut self, value: ToSqlOutput<'_>) -> rusqlite::Result<()>;
 }
 
 /// The value of a column for a request.
@@ -156,8 +161,24 @@ macro_rules! bytes {
     };
 }
 
-/// All columns but the key `id`, in the order of the table.
-pub(crate) const REQUEST_COLUMNS: &[Column] = &[
+/// Defines [`REQUEST_COLUMNS`], and [`RequestRow::write`] without a loop: each value is computed, and compared by the sink, in
+/// code of its own, so that it needs no call through a pointer.
+macro_rules! request_columns {
+    ($($column:expr),+ $(,)?) => {
+        /// All columns but the key `id`, in the order of the table.
+        pub(crate) const REQUEST_COLUMNS: &[Column] = &[$($column),+];
+
+        impl RequestRow<'_> {
+            /// Passes the values of all columns to `sink`, in the order of the table.
+            pub(super) fn write<S: ValueSink>(&self, sink: &mut S) -> rusqlite::Result<()> {
+                $(sink.take((const { $column }.write)(self))?;)+
+                Ok(())
+            }
+        }
+    };
+}
+
+request_columns![
     field!("idx" "INTEGER NOT NULL", index, "number of the request in its phase, from 0"),
     field!("phase" "TEXT NOT NULL", phase, "preflight, warmup, measured or witness"),
     field!("worker" "INTEGER NOT NULL", worker, "the worker that sent it"),
@@ -294,11 +315,6 @@ impl RequestRow<'_> {
     fn raw(&self) -> ToSqlOutput<'_> {
         if self.save == Save::Full { blob(self.record.raw.slice(self.bytes)) } else { NULL }
     }
-
-    /// The values of all columns, in the order of [`insert_sql`].
-    pub(super) fn values(&self) -> impl rusqlite::Params {
-        params_from_iter(REQUEST_COLUMNS.iter().map(|column| (column.write)(self)))
-    }
 }
 
 /// UTF-8 text; NULL when it is empty.
@@ -338,11 +354,14 @@ pub(crate) fn create_table_sql() -> String {
     sql + "\n);"
 }
 
-/// The INSERT statement that takes [`RequestRow::values`].
-pub(super) fn insert_sql() -> String {
-    let names: Vec<&str> = REQUEST_COLUMNS.iter().map(|column| column.name).collect();
-    let marks = vec!["?"; names.len()].join(",");
-    format!("INSERT INTO request ({}) VALUES ({marks})", names.join(","))
+/// The INSERT statement that takes the values of so many requests, see [`RequestRow::write`], one after the other.
+///
+/// The key and all columns in their order: then SQLite does not move the values. A constraint that is violated ends the
+/// run's transaction, so nothing has to be undone before (OR FAIL), and SQLite keeps no copy of the pages that a statement
+/// changes.
+pub(super) fn insert_sql(rows: usize) -> String {
+    let row = format!("(NULL{})", ",?".repeat(REQUEST_COLUMNS.len()));
+    format!("INSERT OR FAIL INTO request VALUES {}", vec![row; rows].join(","))
 }
 
 /// Reads the requests of a database of one schema version.

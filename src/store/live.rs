@@ -228,6 +228,11 @@ impl Histograms {
     }
 }
 
+/// Adds to a value that only the collector writes, for which no locked instruction is needed.
+fn add(cell: &AtomicU64, number: u64) {
+    cell.store(cell.load(Relaxed) + number, Relaxed);
+}
+
 /// A quantile of a histogram; 0 without samples.
 fn quantile_or_0(histogram: &Histogram<u64>, quantile: f64) -> u64 {
     if histogram.is_empty() { 0 } else { histogram.value_at_quantile(quantile).max(1) }
@@ -239,9 +244,9 @@ impl Meter {
         match record.phase {
             Phase::Preflight | Phase::Witness => return,
             Phase::Warmup => {
-                live.warmup_done.fetch_add(1, Relaxed);
-                live.warmup_ok.fetch_add(u64::from(record.outcome == Outcome::Ok), Relaxed);
-                live.warmup_failed.fetch_add(u64::from(matches!(record.outcome, Outcome::Failed(_))), Relaxed);
+                add(&live.warmup_done, 1);
+                add(&live.warmup_ok, u64::from(record.outcome == Outcome::Ok));
+                add(&live.warmup_failed, u64::from(matches!(record.outcome, Outcome::Failed(_))));
                 return;
             }
             Phase::Measured => {}
@@ -256,21 +261,23 @@ impl Meter {
             }
         }
         match record.outcome {
-            Outcome::Ok => drop(live.ok.fetch_add(1, Relaxed)),
-            Outcome::Failed(_) => drop(live.failed.fetch_add(1, Relaxed)),
-            Outcome::Unfinished => drop(live.unfinished.fetch_add(1, Relaxed)),
-        }
-        if record.outcome == Outcome::Ok {
-            live.input_tokens.fetch_add(u64::from(record.input_tokens.unwrap_or(0)), Relaxed);
-            live.output_tokens.fetch_add(u64::from(record.output_tokens.unwrap_or(0)), Relaxed);
+            Outcome::Ok => {
+                add(&live.ok, 1);
+                add(&live.input_tokens, u64::from(record.input_tokens.unwrap_or(0)));
+                add(&live.output_tokens, u64::from(record.output_tokens.unwrap_or(0)));
+            }
+            Outcome::Failed(_) => add(&live.failed, 1),
+            Outcome::Unfinished => add(&live.unfinished, 1),
         }
         let first_due = live.first_due_ns.load(Relaxed);
         if first_due == 0 || record.due.0 < first_due {
             live.first_due_ns.store(record.due.0, Relaxed);
         }
-        live.last_end_ns.fetch_max(record.end.0, Relaxed);
+        if record.end.0 > live.last_end_ns.load(Relaxed) {
+            live.last_end_ns.store(record.end.0, Relaxed);
+        }
         // Last, so that the other values already include every request in this count.
-        live.done.fetch_add(1, Relaxed);
+        add(&live.done, 1);
     }
 
     /// Writes the current quantiles into `live`.

@@ -11,6 +11,7 @@ pub mod columns;
 mod error;
 pub mod evalscope;
 mod foreign;
+mod insert;
 pub mod live;
 mod pickle;
 pub mod reader;

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, params};
 
-use super::columns::{self, RequestRow};
+use super::columns::RequestRow;
 use super::error::{StoreError, UNLOCKED, open};
+use super::insert::{ROWS, RequestInsert};
 use super::schema::{APPLICATION_ID, RESULT_VIEW, VERSION, tables_sql};
 use crate::finding::{Finding, Severity};
 use crate::host::calibration::Calibration;
@@ -125,17 +126,30 @@ impl Writer {
         block: &Block,
         body: impl Fn(&RequestRecord) -> Cow<'w, [u8]>,
     ) -> Result<(), StoreError> {
-        let mut insert =
-            self.connection.prepare_cached(&columns::insert_sql()).map_err(|e| StoreError::write(&self.path, e))?;
         // Servers can repeat the key in their answers, which become the history of later turns.
         let bytes = overwritten(&block.bytes, &self.generated_secrets);
-        for record in &block.records {
+        let (in_groups, single) = block.records.split_at(block.records.len() / ROWS * ROWS);
+        for (rows, records) in [(ROWS, in_groups), (1, single)].into_iter().filter(|(_, records)| !records.is_empty()) {
+            self.insert(rows, records, (block, &bytes), &body).map_err(|e| StoreError::write(&self.path, e))?;
+        }
+        Ok(())
+    }
+
+    /// Appends requests of a block with statements of so many rows. `bytes`: the block's, with secrets overwritten.
+    fn insert<'w>(
+        &mut self,
+        rows: usize,
+        records: &[RequestRecord],
+        (block, bytes): (&Block, &[u8]),
+        body: &impl Fn(&RequestRecord) -> Cow<'w, [u8]>,
+    ) -> rusqlite::Result<()> {
+        let mut insert = RequestInsert::prepare(&self.connection, rows)?;
+        for record in records {
             let body_id = match self.save {
                 Save::Metrics => None,
                 Save::Text | Save::Full => {
                     let body = masked(masked(body(record), &self.secrets.bodies), &self.generated_secrets);
-                    let id = body_id(&self.connection, &mut self.bodies, &body);
-                    Some(id.map_err(|e| StoreError::write(&self.path, e))?)
+                    Some(body_id(&self.connection, &mut self.bodies, &body)?)
                 }
             };
             for (span, coded) in [record.arrivals, record.silent].into_iter().zip(&mut self.coded) {
@@ -143,11 +157,20 @@ impl Writer {
                 arrivals::encode(record.due, span.slice(&block.arrivals), coded);
             }
             // Servers quote rejected requests in their errors, including the API key, and redirect to signed addresses.
-            let error = String::from_utf8_lossy(record.error.slice(&block.bytes));
-            let error = mask_foreign(&error, &self.secrets.all).into_bytes();
+            let error = match record.error.slice(&block.bytes) {
+                [] => String::new(),
+                error => mask_foreign(&String::from_utf8_lossy(error), &self.secrets.all),
+            };
             let [arrivals, silent] = &self.coded;
-            let row = RequestRow { record, bytes: &bytes, arrivals, silent, error: &error, body_id, save: self.save };
-            insert.execute(row.values()).map_err(|e| StoreError::write(&self.path, e))?;
+            insert.add(&RequestRow {
+                record,
+                bytes,
+                arrivals,
+                silent,
+                error: error.as_bytes(),
+                body_id,
+                save: self.save,
+            })?;
         }
         Ok(())
     }
@@ -218,6 +241,8 @@ fn prepare(connection: &Connection, start: &RunStart) -> rusqlite::Result<()> {
     // parts of one.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "wal_autocheckpoint", 4096)?;
+    // The only reference, to a body, is of a row that was just inserted or found.
+    connection.pragma_update(None, "foreign_keys", false)?;
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     connection.pragma_update(None, "user_version", VERSION)?;
     connection.execute_batch("BEGIN IMMEDIATE")?;

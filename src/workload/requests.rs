@@ -2,7 +2,6 @@
 //! the next ones while it lasts.
 
 use std::borrow::Cow;
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -293,13 +292,18 @@ impl Workload {
 
     /// Appends a request with a body of these parts, and returns the offset of the body.
     fn write_parts<const N: usize>(&self, phase: Phase, index: u64, parts: [&[u8]; N], out: &mut Vec<u8>) -> usize {
-        const VEC: &str = "writing to a Vec cannot fail";
         out.extend_from_slice(&self.head);
         if !self.id_prefix.is_empty() {
-            write!(out, "X-Request-Id: {}-{}{index}\r\n", self.id_prefix, letter(phase)).expect(VEC);
+            for part in [&b"X-Request-Id: "[..], self.id_prefix.as_bytes(), &[b'-', letter(phase)]] {
+                out.extend_from_slice(part);
+            }
+            put_decimal(index, out);
+            out.extend_from_slice(b"\r\n");
         }
         let length: usize = parts.iter().map(|part| part.len()).sum();
-        write!(out, "Content-Length: {length}\r\n\r\n").expect(VEC);
+        out.extend_from_slice(b"Content-Length: ");
+        put_decimal(length as u64, out);
+        out.extend_from_slice(b"\r\n\r\n");
         let start = out.len();
         parts.iter().for_each(|part| out.extend_from_slice(part));
         start
@@ -333,12 +337,26 @@ fn seed_offset(body: &Body, limit_len: usize) -> Option<usize> {
     Some(at as usize + if body.max_tokens_at.is_some_and(|limit| limit <= at) { limit_len } else { 0 })
 }
 
-fn letter(phase: Phase) -> char {
+fn letter(phase: Phase) -> u8 {
     match phase {
-        Phase::Preflight => 'p',
-        Phase::Warmup => 'w',
-        Phase::Measured => 'm',
-        Phase::Witness => 'x',
+        Phase::Preflight => b'p',
+        Phase::Warmup => b'w',
+        Phase::Measured => b'm',
+        Phase::Witness => b'x',
+    }
+}
+
+/// Appends decimal digits, for each request, without the formatting machinery.
+fn put_decimal(mut number: u64, out: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let mut first = digits.len();
+    loop {
+        first -= 1;
+        digits[first] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return out.extend_from_slice(&digits[first..]);
+        }
     }
 }
 
@@ -467,4 +485,18 @@ fn render_all(recipe: &Recipe, data: Dataset, progress: &StepProgress) -> Result
 fn render_item(options: &Options, item: &Item, recipe: &Recipe) -> Result<Body, WorkloadError> {
     request_body::render(&item_options(options, item), &item.prompt)
         .map_err(|what| item.error(recipe.source.path(), what))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimal_digits_are_those_of_std() {
+        for number in [0, 9, 10, 4_096, 1_234_567_890, u64::MAX] {
+            let mut out = b"x".to_vec();
+            put_decimal(number, &mut out);
+            assert_eq!(out, format!("x{number}").into_bytes());
+        }
+    }
 }

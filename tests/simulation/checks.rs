@@ -281,7 +281,7 @@ fn own_error(scenario: &Scenario, outcome: &Outcome) -> MeasurementError {
         rate_per_s: scenario.load.schedule().map(|schedule| schedule.rate_per_s),
         ..RunFacts::default()
     };
-    let ok: Vec<_> = samples.requests.iter().filter(|sample| sample.ok).collect();
+    let ok = samples.requests.select(|sample| sample.ok);
     let margin_ns = measurement_error::gap_margin_ns(&StampError::default(), None, &ok);
     let ends = || blocks.iter().flat_map(|block| &block.records).map(|record| record.end.0);
     let span = (ends().min().unwrap_or(0), ends().max().unwrap_or(0));

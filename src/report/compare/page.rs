@@ -126,7 +126,7 @@ fn setup(sides: &[Side<'_>], language: Language) -> String {
 }
 
 fn compared_side<'a>(place: usize, runs: &[&'a crate::report::Measured]) -> ComparedSide<'a> {
-    ComparedSide { name: letter(place), runs: runs.iter().map(|run| (&run.summary, run.samples.as_slice())).collect() }
+    ComparedSide { name: letter(place), runs: runs.iter().map(|run| (&run.summary, &run.samples)).collect() }
 }
 
 /// A load: the figures of each pair, and the percentiles of all sides.

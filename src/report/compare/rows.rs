@@ -7,7 +7,7 @@ use crate::report::i18n::{Label, Statistic};
 use crate::stats::Summary;
 use crate::stats::comparison::{self, Difference};
 use crate::stats::quantile::Series;
-use crate::stats::samples::Sample;
+use crate::stats::samples::{Sample, Samples};
 
 /// The kind of a figure, which decides its verdict and format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,7 +254,7 @@ impl Sides<'_> {
 struct Time {
     figure: Figure,
     series: fn(&Summary) -> &Series,
-    mean_difference: fn(&[Sample], &[Sample]) -> Option<Difference>,
+    mean_difference: fn(&Samples, &Samples) -> Option<Difference>,
 }
 
 const TIMES: [Time; 4] = [
@@ -281,15 +281,15 @@ const TIMES: [Time; 4] = [
 ];
 
 /// Difference of the means, in seconds, of a time in nanoseconds over the succeeded requests.
-fn compare_means(a: &[Sample], b: &[Sample], ns: fn(&Sample) -> Option<f64>) -> Option<Difference> {
-    let seconds = |samples: &[Sample]| -> Vec<f64> {
-        samples.iter().filter(|sample| sample.ok).filter_map(ns).map(|ns| ns / 1e9).collect()
+fn compare_means(a: &Samples, b: &Samples, ns: fn(&Sample) -> Option<f64>) -> Option<Difference> {
+    let seconds = |samples: &Samples| -> Vec<f64> {
+        samples.iter().filter(|sample| sample.ok).filter_map(|sample| ns(&sample)).map(|ns| ns / 1e9).collect()
     };
     comparison::compare_means(&seconds(a), &seconds(b))
 }
 
 /// The gaps of each request: their sum in seconds, and their number.
-fn gaps(samples: &[Sample]) -> Vec<(f64, f64)> {
+fn gaps(samples: &Samples) -> Vec<(f64, f64)> {
     let with_gaps = samples.iter().filter(|sample| sample.ok && sample.gaps > 0);
     with_gaps.map(|sample| (sample.gaps_ns as f64 / 1e9, f64::from(sample.gaps))).collect()
 }

@@ -161,7 +161,7 @@ fn optional(s: &Summary) -> Map<String, Json> {
 /// `benchmark_percentile.json`: nearest ranks of the succeeded requests. Columns without values are left out.
 fn percentiles(run: &Measured, gaps_s: Vec<f64>) -> Json {
     let ok = || run.samples.iter().filter(|sample| sample.ok);
-    let of = |value: fn(&Sample) -> Option<f64>| ok().filter_map(value).collect::<Vec<f64>>();
+    let of = |value: fn(&Sample) -> Option<f64>| ok().filter_map(|sample| value(&sample)).collect::<Vec<f64>>();
     let columns: [(&str, Vec<f64>); 9] = [
         ("Latency (s)", of(|sample| Some(sample.latency as f64 / 1e9))),
         ("TTFT (ms)", of(|sample| sample.ttft.map(|ns| ns as f64 / 1e6))),

@@ -9,13 +9,13 @@ use super::timeline::percentile_curve;
 use super::words::Words;
 use crate::finding::Figure as Time;
 use crate::stats::Summary;
-use crate::stats::samples::Sample;
+use crate::stats::samples::{Sample, Samples};
 
 /// The runs of a side, with their requests.
 #[derive(Debug)]
 pub struct ComparedSide<'a> {
     pub name: String,
-    pub runs: Vec<(&'a Summary, &'a [Sample])>,
+    pub runs: Vec<(&'a Summary, &'a Samples)>,
 }
 
 /// A time of a request, nanoseconds.
@@ -49,7 +49,7 @@ fn percentile_chart(sides: &[ComparedSide<'_>], title: Words, value: OfSample) -
 /// The percentiles of all requests of a side, seconds.
 fn curve(side: &ComparedSide<'_>, value: OfSample) -> Vec<Point> {
     let samples = side.runs.iter().flat_map(|run| run.1).filter(|sample| sample.ok);
-    let mut seconds: Vec<f32> = samples.filter_map(value).map(|ns| (ns / 1e9) as f32).collect();
+    let mut seconds: Vec<f32> = samples.filter_map(|sample| value(&sample)).map(|ns| (ns / 1e9) as f32).collect();
     seconds.sort_unstable_by(f32::total_cmp);
     points(percentile_curve(&seconds))
 }

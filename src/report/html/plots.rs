@@ -57,8 +57,13 @@ pub fn percentile_axis() -> AxisText {
 }
 
 fn sorted_s(run: &Run, value: fn(&Sample) -> Option<f64>) -> Vec<f32> {
-    let mut values: Vec<f32> =
-        run.samples.iter().filter(|sample| sample.ok).filter_map(value).map(|ns| (ns / 1e9) as f32).collect();
+    let mut values: Vec<f32> = run
+        .samples
+        .iter()
+        .filter(|sample| sample.ok)
+        .filter_map(|sample| value(&sample))
+        .map(|ns| (ns / 1e9) as f32)
+        .collect();
     values.sort_unstable_by(f32::total_cmp);
     values
 }
@@ -230,7 +235,7 @@ fn scatter(run: &Run, most_dots: usize, criteria: &[Criterion]) -> Chart {
         let points = run
             .samples
             .iter()
-            .filter_map(|sample| Some((run.timeline.seconds(sample.due), value(sample)? as f64 / 1e9 * factor)));
+            .filter_map(|sample| Some((run.timeline.seconds(sample.due), value(&sample)? as f64 / 1e9 * factor)));
         let (pairs, thinned) = thin(points.collect(), most_dots / 2);
         (points_of(pairs), thinned)
     };
@@ -263,7 +268,8 @@ fn points_of(pairs: Vec<(f64, f64)>) -> Vec<Point> {
 
 fn client_error(run: &Run) -> Chart {
     let of_samples = |value: fn(&Sample) -> Option<u64>| {
-        let mut values: Vec<f32> = run.samples.iter().filter_map(value).map(|ns| ns as f32 / 1e3).collect();
+        let mut values: Vec<f32> =
+            run.samples.iter().filter_map(|sample| value(&sample)).map(|ns| ns as f32 / 1e3).collect();
         values.sort_unstable_by(f32::total_cmp);
         points(percentile_curve(&values))
     };

@@ -9,7 +9,7 @@ use crate::report::{Measured, measured};
 use crate::server::metric_catalog::Scrape;
 use crate::server::metrics;
 use crate::stats::Summary;
-use crate::stats::samples::Sample;
+use crate::stats::samples::Samples;
 use crate::store::reader::Detail;
 use crate::store::{StoreError, StoredRun};
 
@@ -18,7 +18,7 @@ use crate::store::{StoreError, StoredRun};
 pub struct Run {
     pub run: StoredRun,
     pub summary: Summary,
-    pub samples: Vec<Sample>,
+    pub samples: Samples,
     /// Scrapes of the server's metrics.
     pub(super) scrapes: Vec<Scrape>,
     pub(super) timeline: Timeline,

@@ -14,7 +14,7 @@ use crate::record::{Block, Failure, Outcome};
 use crate::stats::concurrency::{InFlight, spans};
 use crate::stats::metric;
 use crate::stats::quantile::nearest_rank;
-use crate::stats::samples::Sample;
+use crate::stats::samples::{Sample, Samples};
 
 /// Maximum of time intervals.
 const MOST_BINS: u64 = 200;
@@ -137,7 +137,7 @@ impl Intervals {
 
 impl Timeline {
     /// An empty timeline over the time of these requests.
-    pub fn new(samples: &[Sample]) -> Timeline {
+    pub fn new(samples: &Samples) -> Timeline {
         let from = samples.first().map_or(0, |sample| sample.due);
         let to = samples.iter().map(|sample| sample.end).max().unwrap_or(0).max(from + 1);
         let events: u64 = samples.iter().map(|sample| u64::from(sample.events)).sum();
@@ -250,13 +250,13 @@ impl Timeline {
     /// Quantiles of `value` over the requests that were due in each interval.
     pub fn due_quantiles(
         &self,
-        samples: &[Sample],
+        samples: &Samples,
         value: fn(&Sample) -> Option<u64>,
         per_milles: [u32; 2],
     ) -> [Vec<Point>; 2] {
         let mut values: Vec<Vec<f32>> = vec![Vec::new(); self.requests.count];
         for sample in samples.iter().filter(|sample| sample.ok) {
-            if let Some(ns) = value(sample) {
+            if let Some(ns) = value(&sample) {
                 values[self.requests.index(sample.due.saturating_sub(self.from))].push(ns as f32 / 1e9);
             }
         }
@@ -265,7 +265,7 @@ impl Timeline {
     }
 
     /// Succeeded requests in percent of those that succeeded or failed, by the interval in which they were due.
-    pub fn success_percent(&self, samples: &[Sample]) -> Vec<Point> {
+    pub fn success_percent(&self, samples: &Samples) -> Vec<Point> {
         let mut counts = vec![(0usize, 0usize); self.requests.count];
         for sample in samples.iter().filter(|sample| sample.ok || sample.failed) {
             let (ok, ended) = &mut counts[self.requests.index(sample.due.saturating_sub(self.from))];
@@ -288,7 +288,7 @@ impl Timeline {
     }
 
     /// Mean and maximum of the requests in flight in each interval.
-    pub fn in_flight(&self, samples: &[Sample]) -> (Vec<Point>, Vec<Point>) {
+    pub fn in_flight(&self, samples: &Samples) -> (Vec<Point>, Vec<Point>) {
         let sent = spans(samples).chain(self.warmup.iter().copied());
         let whole = self.arrivals.step_ns.saturating_mul(self.arrivals.count as u64);
         let levels = InFlight::from_spans(sent).bins(self.from, self.from.saturating_add(whole), self.arrivals.count);

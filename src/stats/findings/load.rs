@@ -3,7 +3,7 @@
 use crate::finding::{Finding, Severity};
 use crate::record::Finish;
 use crate::record::facts::Mode;
-use crate::stats::samples::Sample;
+use crate::stats::samples::{Sample, Samples};
 use crate::stats::summary::Summary;
 use crate::time::MS;
 
@@ -32,16 +32,17 @@ const SLOT_TIME: f64 = 0.10;
 const CACHED: f64 = 0.01;
 
 /// A schedule that the limit on requests in flight delayed.
-pub fn rate_held_back(s: &Summary, samples: &[Sample]) -> Option<Finding> {
+pub fn rate_held_back(s: &Summary, samples: &Samples) -> Option<Finding> {
     let parallel = s.facts.parallel.filter(|_| s.facts.mode == Mode::Paced)?;
-    let sent: Vec<&Sample> = samples.iter().filter(|sample| sample.write_start.is_some()).collect();
-    if sent.len() < FEWEST_WAITS {
+    let sent = || samples.iter().filter(|sample| sample.write_start.is_some());
+    let sent_count = sent().count();
+    if sent_count < FEWEST_WAITS {
         return None;
     }
     let (offered_per_s, sent_per_s) = (s.rates.offered_per_s?, s.rates.sent_per_s?);
-    let waits_ns = || sent.iter().map(|sample| sample.pick_lag.unwrap_or(0)).filter(|&ns| ns > WAIT_NS);
-    let held_share = waits_ns().count() as f64 / sent.len() as f64;
-    let mean_wait_ns = waits_ns().sum::<u64>() as f64 / sent.len() as f64;
+    let waits_ns = || sent().map(|sample| sample.pick_lag.unwrap_or(0)).filter(|&ns| ns > WAIT_NS);
+    let held_share = waits_ns().count() as f64 / sent_count as f64;
+    let mean_wait_ns = waits_ns().sum::<u64>() as f64 / sent_count as f64;
     let is_kept = sent_per_s >= KEPT * offered_per_s;
     if held_share == 0.0 || (is_kept && mean_wait_ns / 1e9 <= WAIT_OF_LATENCY * s.series.latency_s.mean?) {
         return None;
@@ -60,7 +61,7 @@ pub fn rate_held_back(s: &Summary, samples: &[Sample]) -> Option<Finding> {
 }
 
 /// A random schedule that offered clearly more or less than its rate.
-pub fn schedule_count(s: &Summary, samples: &[Sample]) -> Option<Finding> {
+pub fn schedule_count(s: &Summary, samples: &Samples) -> Option<Finding> {
     let facts = &s.facts;
     let random = matches!(facts.arrival.as_deref(), Some(law) if law != "trace" && law != "burst");
     // A ramp changes the rate, and the schedule of conversations has their first turns only.
@@ -94,8 +95,8 @@ pub fn tail(s: &Summary) -> Option<Finding> {
 }
 
 /// Requests that occupied their slots for so long that the throughput of a closed loop is lower.
-pub fn stragglers(s: &Summary, samples: &[Sample]) -> Option<Finding> {
-    let stay_ns = |sample: &Sample| Some(sample.end.saturating_sub(sample.write_start?));
+pub fn stragglers(s: &Summary, samples: &Samples) -> Option<Finding> {
+    let stay_ns = |sample: Sample| Some(sample.end.saturating_sub(sample.write_start?));
     let mut stays_ns: Vec<u64> = samples.iter().filter_map(stay_ns).collect();
     stays_ns.sort_unstable();
     // A hanging request may fail, but quick refusals are no measure of what is long.
@@ -113,12 +114,12 @@ pub fn stragglers(s: &Summary, samples: &[Sample]) -> Option<Finding> {
 }
 
 /// Answers that ended early although `ignore_eos` asks for their full length.
-pub fn short_answers(s: &Summary, samples: &[Sample]) -> Option<Finding> {
+pub fn short_answers(s: &Summary, samples: &Samples) -> Option<Finding> {
     if !s.facts.ignore_eos {
         return None;
     }
     let least = s.facts.full_answer_tokens;
-    let is_short = |sample: &&Sample| {
+    let is_short = |sample: &Sample| {
         let too_few = |tokens: u32| least.is_some_and(|least| tokens < least);
         sample.ok && (sample.finish == Finish::Stop || sample.output_tokens.is_some_and(too_few))
     };

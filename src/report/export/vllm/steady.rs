@@ -6,7 +6,7 @@ use crate::record::facts::{Mode, RunFacts};
 use crate::report::json_value::finite;
 use crate::stats::concurrency::InFlight;
 use crate::stats::quantile::Series;
-use crate::stats::samples::Sample;
+use crate::stats::samples::{Sample, Samples};
 use crate::time::Tick;
 
 /// In the steady window at least this share of `--parallel` is in flight: the default of that tool.
@@ -37,7 +37,7 @@ impl Window {
 }
 
 /// `None` for an open loop, and if the concurrency was never reached.
-pub fn window(facts: &RunFacts, samples: &[Sample]) -> Option<Window> {
+pub fn window(facts: &RunFacts, samples: &Samples) -> Option<Window> {
     let parallel = facts.parallel.filter(|_| facts.mode == Mode::Closed)?;
     let level = (f64::from(parallel) * THRESHOLD).ceil() as u32;
     let in_flight = InFlight::from_spans(samples.iter().filter_map(|sample| Some((sample.write_start?, sample.end))));
@@ -46,14 +46,14 @@ pub fn window(facts: &RunFacts, samples: &[Sample]) -> Option<Window> {
 }
 
 /// Requests count by their start, and as completed by their end; `tokens` are those that arrived in the window.
-pub fn json(window: &Window, samples: &[Sample], run_s: Option<f64>, tokens: f64) -> Json {
+pub fn json(window: &Window, samples: &Samples, run_s: Option<f64>, tokens: f64) -> Json {
     let inside = |at: u64| (window.from..=window.to).contains(&at);
-    let started: Vec<&Sample> = samples.iter().filter(|sample| sample.write_start.is_some_and(inside)).collect();
+    let started = samples.select(|sample| sample.write_start.is_some_and(inside));
     let completed = samples.iter().filter(|s| s.ok && s.end >= window.from && s.end < window.to).count();
     let input: f64 = started.iter().filter(|s| s.ok).map(|s| f64::from(s.input_tokens.unwrap_or(0))).sum();
     let length_s = window.length_s();
     let of = |value: fn(&Sample) -> Option<f64>| {
-        Series::compute(&started.iter().filter(|s| s.ok).filter_map(|s| value(s)).collect::<Vec<_>>())
+        Series::compute(&started.iter().filter(|s| s.ok).filter_map(|s| value(&s)).collect::<Vec<_>>())
     };
     let (ttft, tpot) = (of(|sample| sample.ttft.map(|ns| ns as f64 / 1e6)), of(|sample| Some(sample.tpot? / 1e6)));
     let begin = samples.first().map_or(window.from, |sample| sample.due);
@@ -105,8 +105,8 @@ mod tests {
     /// Two lanes; the second begins at 1 s, and the first is the last to end.
     #[test]
     fn the_window_is_the_time_shared_by_both_slots() {
-        let samples: Vec<Sample> =
-            [(0, 4), (1, 3), (3, 6), (4, 8)].map(|(a, b)| sample((a * 1_000_000_000, b * 1_000_000_000))).into();
+        let spans = [(0, 4), (1, 3), (3, 6), (4, 8)].into_iter();
+        let samples: Samples = spans.map(|(a, b)| sample((a * 1_000_000_000, b * 1_000_000_000))).collect();
         let facts = RunFacts { mode: Mode::Closed, parallel: Some(2), ..RunFacts::default() };
         let window = window(&facts, &samples).unwrap();
         assert_eq!((window.from, window.to, window.level), (1_000_000_000, 6_000_000_000, 2));
@@ -128,6 +128,6 @@ mod tests {
     #[test]
     fn an_open_loop_has_no_concurrency_level() {
         let facts = RunFacts { mode: Mode::Open, parallel: Some(2), ..RunFacts::default() };
-        assert!(window(&facts, &[sample((0, 4)), sample((1, 3))]).is_none());
+        assert!(window(&facts, &[(0, 4), (1, 3)].into_iter().map(sample).collect()).is_none());
     }
 }
