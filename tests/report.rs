@@ -11,7 +11,8 @@ use ringmark::plan::Save;
 use ringmark::record::facts::{Mode, RunFacts};
 use ringmark::record::{Block, CollectorMessage, Failure, Outcome, Phase};
 use ringmark::report::{from_database, html, json, overview, screen};
-use ringmark::stats::Summary;
+use ringmark::stats::slo::Judged;
+use ringmark::stats::{Finding, Summary};
 use unicode_width::UnicodeWidthStr;
 
 /// A run of one slot after the other: `ok` responses of 50 ms and `failed` failures in `folder`.
@@ -578,21 +579,46 @@ fn the_result_at_a_glance_fits_a_small_screen() {
     let messages = vec![CollectorMessage::Block(block), CollectorMessage::Worker(Box::new(worker))];
     collect(&path, start(facts, Save::Text), messages);
     let summary = from_database(&path).unwrap();
-    for width in [80, 200] {
-        let text = screen::brief(&summary, width, false);
+    let end = |summary: &Summary, width: usize| {
+        let text = screen::brief(summary, width, false);
         assert!(text.lines().all(|line| line.width() <= width), "{text}");
         // Three lines about files follow, and the prompt.
         let lines: Vec<&str> = text.lines().collect();
-        let end = lines[lines.len() - 20..].join("\n");
-        for part in [
-            "60 requests in ",
-            "Throughput: ",
-            "| TPOT from (ms) |",
-            "✗ p99_ttft<=19ms",
-            "Error of this client",
-            "more in performance_summary.txt",
-        ] {
-            assert!(end.contains(part), "{part}: {text}");
-        }
+        lines[lines.len() - 20..].join("\n")
+    };
+    let first_and_last = [
+        "60 requests in ",
+        "Failures: 6 status; most frequent: 503 busy",
+        "Throughput: ",
+        "| TPOT from (ms) |",
+        "✗ p99_ttft<=19ms",
+        "Error of this client",
+    ];
+    for width in [80, 200] {
+        let text = end(&summary, width);
+        first_and_last.iter().chain(&["more in performance_summary.txt"]).for_each(|part| {
+            assert!(text.contains(part), "{part}: {text}");
+        });
+    }
+    // Even if much is to be shown.
+    let of_slo = |slo: &str| {
+        let criteria = ringmark::plan::slo::scan_all(slo).unwrap();
+        let criterion = &mut criteria.into_iter();
+        let mut all = summary.clone();
+        all.findings.push(Finding::Interrupted { unsent: 936, unfinished: 3 });
+        (all.counts.unsent, all.counts.unfinished) = (936, 3);
+        let verdict = all.slo.as_mut().unwrap();
+        let judged = verdict.criteria[0].clone();
+        verdict.criteria = criterion.map(|criterion| Judged { criterion, ..judged.clone() }).collect();
+        all
+    };
+    for slo in [
+        "p99_ttft<=19ms p99_latency<=1 failed<=1% rps>=5",
+        "p99_ttft<=19ms p50_ttft<=9ms p99_tpot<=50ms p99_itl<=40us avg_latency<=1 p99_latency<=2 failed<=1% rps>=5",
+    ] {
+        let text = end(&of_slo(slo), 80);
+        first_and_last.iter().chain(&["the run was\ninterrupted", "rps>=5: ", "Caution: "]).for_each(|part| {
+            assert!(text.contains(part), "{part}: {text}");
+        });
     }
 }
