@@ -3,7 +3,7 @@
     python3 tools/captures/make.py FOLDER [RINGMARK] [--only PART]
 
 FOLDER gets one text and one picture for each terminal capture (the last screen with its colours) at 80, 120 and 200 columns,
-and pictures of each report page: light, dark, 390 pixels wide, as it is printed, and in Chinese, in parts of 1400 pixels.
+and pictures of each report page: light, dark, 390 pixels wide, as it is printed, and in Chinese, in parts of 2400 pixels.
 All runs are of the built-in server. Needs tmux and Chromium; with TOKENIZER=FOLDER (tools/tokenizers/fetch.sh) embeddings and
 rankings are included.
 """
@@ -56,7 +56,7 @@ TEXTS = [
 ]
 LIMITS = "--min-prompt-length 64 --max-prompt-length 128 --number 200 --sleep-interval 0 --no-timestamp --outputs-dir out"
 WIDTHS = {80: 24, 120: 40, 200: 60}
-TILE = 1400
+TILE = 2400
 COLOURS = ["#1e222a", "#e06c75", "#98c379", "#e5c07b", "#61afef", "#c678dd", "#56b6c2", "#dcdfe4"]
 TALK = '{"conversation": [{"human": "one", "assistant": "x"}, {"human": "two", "assistant": "x"}, {"human": "three"}]}\n'
 
