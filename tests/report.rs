@@ -590,7 +590,7 @@ fn the_result_at_a_glance_fits_a_small_screen() {
     };
     let first_and_last = [
         "60 requests in ",
-        "Failures: 6 status; most frequent: 503 busy",
+        "Failures: 6 status; most frequent: 429: 503 busy",
         "Throughput: ",
         "| TPOT from (ms) |",
         "✗ p99_ttft<=19ms",
