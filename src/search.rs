@@ -71,10 +71,19 @@ pub struct Verdict {
 /// The selected load for one aim.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Selection {
+    /// The aim with units, for people.
     pub aim: String,
+    /// The aim as it was given, for programs.
+    pub criteria: String,
     /// `None` if no load that was tried is good enough.
     pub value: Option<f64>,
     pub reason: SearchReason,
+}
+
+impl Selection {
+    fn new(aim: &Aim, value: Option<f64>, reason: SearchReason) -> Selection {
+        Selection { aim: aim.to_string(), criteria: aim.as_given(), value, reason }
+    }
 }
 
 /// The next step of a search.
@@ -96,7 +105,7 @@ pub fn step(plan: &SearchPlan, probes: &[Probe]) -> Step {
             Aim::Best { .. } => best(&plan.space, view),
         };
         match selection {
-            Ok((value, reason)) => selections.push(Selection { aim: aim.to_string(), value, reason }),
+            Ok((value, reason)) => selections.push(Selection::new(aim, value, reason)),
             Err(NeedsProbe(value)) => return Step::Probe(value),
         }
     }
@@ -112,7 +121,7 @@ pub(crate) fn so_far(plan: &SearchPlan, probes: &[Probe]) -> Vec<Selection> {
             Aim::Hold(_) => good.map(|probe| probe.value).reduce(f64::max),
             Aim::Best { .. } => best_of(AimView { probes, aim: index }),
         };
-        Selection { aim: aim.to_string(), value, reason: SearchReason::Undecided { has_best: value.is_some() } }
+        Selection::new(aim, value, SearchReason::Undecided { has_best: value.is_some() })
     };
     plan.aims.iter().enumerate().map(select).collect()
 }

@@ -112,6 +112,7 @@ fn objectives_are_junit_test_cases() {
     if output.status.code() == Some(1) {
         assert_eq!(xml.matches("<failure message=\"measured: ").count(), 2, "{xml}");
         assert!(xml.contains("classname=\"Concurrency 2\" name=\"rps&gt;=0.001\"/>"), "{xml}");
+        assert!(xml.contains("name=\"p99_ttft&lt;=1us\""), "{xml}");
     }
 }
 

@@ -11,7 +11,7 @@ use ringmark::plan::Save;
 use ringmark::record::facts::{Mode, RunFacts};
 use ringmark::record::{Block, CollectorMessage, Failure, Outcome, Phase};
 use ringmark::report::{from_database, html, json, overview, screen};
-use ringmark::stats::Summary;
+use ringmark::stats::{Finding, Summary};
 use unicode_width::UnicodeWidthStr;
 
 /// A run of one slot after the other: `ok` responses of 50 ms and `failed` failures in `folder`.
@@ -579,40 +579,62 @@ fn refused_numbers(good: &Path, bad: &Path, table: &str, column: &str) -> usize 
 
 #[test]
 fn the_result_at_a_glance_fits_a_small_screen() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a.db");
-    let mut block = Block::new(0);
-    for index in 0..60 {
-        match index % 10 {
-            9 => push_failed(&mut block, index, index * 60, Outcome::Failed(Failure::Status), "503 busy"),
-            _ => push_ok(&mut block, index, index * 60, &[20, 30, 40, 50]),
+    let of_slo = |slo: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let mut block = Block::new(0);
+        for index in 0..60 {
+            match index % 10 {
+                9 => push_failed(&mut block, index, index * 60, Outcome::Failed(Failure::Status), "503 busy"),
+                _ => push_ok(&mut block, index, index * 60, &[20, 30, 40, 50]),
+            }
+            let record = block.records.last_mut().unwrap();
+            record.output_tokens = record.output_tokens.map(|_| 8);
+            record.write_start = record.write_start.map(|start| start.plus_ns(15 * ringmark::time::MS));
         }
-        let record = block.records.last_mut().unwrap();
-        record.output_tokens = record.output_tokens.map(|_| 8);
-        record.write_start = record.write_start.map(|start| start.plus_ns(15 * ringmark::time::MS));
-    }
-    let mut worker = report(Phase::Measured);
-    worker.receive_lag_ns.record(5 * ringmark::time::MS).unwrap();
-    (worker.involuntary_switches, worker.buffer_shortages, worker.cpu_user_ns) = (100, 2, 90 * ringmark::time::MS);
-    let facts = RunFacts { slo: "p99_ttft<=19ms p99_latency<=1 failed<=1%".to_string(), ..closed(60, 1) };
-    let messages = vec![CollectorMessage::Block(block), CollectorMessage::Worker(Box::new(worker))];
-    collect(&path, start(facts, Save::Text), messages);
-    let summary = from_database(&path).unwrap();
-    for width in [80, 200] {
-        let text = screen::brief(&summary, width, false);
+        let mut worker = report(Phase::Measured);
+        worker.receive_lag_ns.record(5 * ringmark::time::MS).unwrap();
+        (worker.involuntary_switches, worker.buffer_shortages, worker.cpu_user_ns) = (100, 2, 90 * ringmark::time::MS);
+        let facts = RunFacts { slo: slo.to_string(), ..closed(60, 1) };
+        let messages = vec![CollectorMessage::Block(block), CollectorMessage::Worker(Box::new(worker))];
+        collect(&path, start(facts, Save::Text), messages);
+        from_database(&path).unwrap()
+    };
+    let summary = of_slo("p99_ttft<=19ms p99_latency<=1 failed<=1%");
+    let end = |summary: &Summary, width: usize| {
+        let text = screen::brief(summary, width, false);
         assert!(text.lines().all(|line| line.width() <= width), "{text}");
         // Three lines about files follow, and the prompt.
         let lines: Vec<&str> = text.lines().collect();
-        let end = lines[lines.len() - 20..].join("\n");
-        for part in [
-            "60 requests in ",
-            "Throughput: ",
-            "| TPOT from (ms) |",
-            "✗ p99_ttft<=19ms",
-            "Error of this client",
-            "more in performance_summary.txt",
-        ] {
-            assert!(end.contains(part), "{part}: {text}");
-        }
+        lines[lines.len() - 20..].join("\n")
+    };
+    let first_and_last = [
+        "60 requests in ",
+        "Failures: 6 status; most frequent: 429: 503 busy",
+        "Throughput: ",
+        "| TPOT from (ms) |",
+        "✗ p99_ttft<=19ms",
+        "Error of this client",
+    ];
+    for width in [80, 200] {
+        let text = end(&summary, width);
+        first_and_last.iter().chain(&["Void: "]).for_each(|part| {
+            assert!(text.contains(part), "{part}: {text}");
+        });
+    }
+    // Even if much is to be shown.
+    let interrupted = |slo: &str| {
+        let mut all = of_slo(slo);
+        all.findings.push(Finding::Interrupted { unsent: 936, unfinished: 3 });
+        (all.counts.unsent, all.counts.unfinished) = (936, 3);
+        all
+    };
+    const MANY: &str =
+        "p99_ttft<=19ms p50_ttft<=9ms p99_tpot<=50ms p99_itl<=40us avg_latency<=1 p99_latency<=2 failed<=1% rps>=5";
+    for slo in ["p99_ttft<=19ms p99_latency<=1 failed<=1% rps>=5", MANY] {
+        let text = end(&interrupted(slo), 80);
+        first_and_last.iter().chain(&["interrupted", "rps>=5: ", "Void: "]).for_each(|part| {
+            assert!(text.contains(part), "{part}: {text}");
+        });
     }
 }

@@ -294,6 +294,20 @@ fn a_folder_of_results_is_reported() {
         let (of_run, of_file) = (report(&call.join(name)), report(&database));
         assert!(has_measured(&of_run) && stdout(&of_run) == stdout(&of_file), "{}", stderr(&of_run));
     }
+    // Each call starts the built-in server on another port.
+    let again = ["--no-timestamp", "--name", "again", "--url", QUICK, "--number", "2"];
+    let other = ["--no-timestamp", "--name", "other", "--url", "mock:?ttft=2ms", "--number", "2"];
+    for arguments in [&again[..], &other] {
+        assert!(has_measured(&perf(folder.path(), arguments).output().unwrap()));
+    }
+    let both = |one: &str, other: &str| {
+        let paths = [one, other].map(|name| folder.path().join(name).to_str().unwrap().to_string());
+        ringmark(&["report", &paths[0], &paths[1]]).output().unwrap()
+    };
+    let calls = both("mock", "again");
+    assert!(has_measured(&calls) && stdout(&calls).contains("Performance report: mock"), "{}", stderr(&calls));
+    let others = stderr(&both("again", "other"));
+    assert!(others.contains(&format!("url {QUICK} / mock:?ttft=2ms")), "{others}");
     let empty = tempfile::tempdir().unwrap();
     let none = report(empty.path());
     assert_eq!(none.status.code(), Some(2));

@@ -91,6 +91,7 @@ fn a_search_for_parallel_selects_a_load_and_stores_every_run() {
         );
     }
     assert_eq!(json["selections"][1]["selected_value"], Value::Null);
+    assert_eq!(json["selections"][1]["criteria"], "max_latency<=1us", "as it was given");
     assert!(screen.contains("Search for parallel (1 to 4), 2 runs at each load"), "{screen}");
     assert!(screen.contains("* fewer than 10 samples lie beyond"), "p99 of a few requests: {screen}");
     assert_eq!(json["probes"][0]["few_samples"], serde_json::json!(["p99_ttft"]));

@@ -15,6 +15,16 @@ impl SearchPlan {
     }
 }
 
+impl Aim {
+    /// The conditions as they were given.
+    pub(crate) fn as_given(&self) -> String {
+        match self {
+            Aim::Hold(criteria) => criteria.iter().map(Criterion::to_string).collect::<Vec<_>>().join(", "),
+            Aim::Best { .. } => self.to_string(),
+        }
+    }
+}
+
 impl std::fmt::Display for Aim {
     /// Formats the aim with units, which the flag may omit.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

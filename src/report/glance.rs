@@ -1,11 +1,13 @@
 //! The result at a glance: the end of what a run prints. With the lines that say where the files are, it fits on 24
 //! lines of 80 columns.
 
+use unicode_width::UnicodeWidthStr;
+
 use super::findings::entries;
 use super::language::Language;
 use super::load_name::load_name;
 use super::objective::measured;
-use super::table::{Align, Decimals, Table, digits, few_note, mark, wrap};
+use super::table::{Align, Decimals, Table, cut, digits, few_note, mark, wrap};
 use crate::finding::{Finding, Severity};
 use crate::stats::Summary;
 use crate::stats::measurement_error::Bound;
@@ -32,13 +34,17 @@ pub(crate) enum Colour {
 
 /// Requests, throughput, times, objectives, the client's error, and findings.
 pub fn render(s: &Summary, width: usize, colours: bool) -> String {
-    let mut out = wrap("", &requests(s), width);
-    out.push_str(&wrap("", &throughput(s), width));
-    out.push_str(&times(s, width));
-    out.push_str(&objectives(s, colours));
-    out.push_str(&wrap("", &trust(s), width));
-    let room = (SCREEN - AFTER).saturating_sub(out.lines().count());
-    format!("\n{out}{}", findings(s, width, colours, room))
+    let requests = wrap("", &requests(s), width) + &failures(s, width);
+    let figures = requests + &wrap("", &throughput(s), width) + &times(s, width);
+    let trust = wrap("", &trust(s), width);
+    let room = (SCREEN - AFTER).saturating_sub(figures.lines().count() + trust.lines().count());
+    let least = findings(s, width, colours, 0).lines().count();
+    let mut objectives = objectives(s, colours);
+    if objectives.lines().count() + least > room {
+        objectives = joined_objectives(s, width, colours);
+    }
+    let findings = findings(s, width, colours, room.saturating_sub(objectives.lines().count()));
+    format!("\n{figures}{objectives}{trust}{findings}")
 }
 
 /// "400 requests in 63 s, Concurrency 200: 400 ok, 0 failed". It also says whether the run was interrupted, which a
@@ -54,6 +60,15 @@ fn requests(s: &Summary) -> String {
     let interrupted = s.findings.iter().any(|finding| matches!(finding, Finding::Interrupted { .. }));
     let end = if interrupted { "; the run was interrupted" } else { "" };
     format!("{} {requests}{time}, {load}: {} ok, {} failed{rest}{end}", counts.scheduled, counts.ok, counts.failed)
+}
+
+/// The failures by class and the most frequent error text, on one line.
+fn failures(s: &Summary, width: usize) -> String {
+    let Some(most) = s.failures.first() else { return String::new() };
+    let classes: Vec<String> =
+        s.failures.iter().map(|failure| format!("{} {}", failure.count, failure.failure.name())).collect();
+    let text = most.texts.first().map_or_else(String::new, |text| format!("; most frequent: {}", text.example));
+    cut(&format!("Failures: {}{text}", classes.join(", ")), width) + "\n"
 }
 
 fn throughput(s: &Summary) -> String {
@@ -111,13 +126,34 @@ fn ms(seconds: f64) -> String {
 
 /// A line per objective: met or missed, and what was measured.
 pub fn objectives(s: &Summary, colours: bool) -> String {
-    let Some(verdict) = &s.slo else { return String::new() };
-    let line = |one: &Judged| {
-        let measured = measured(one).unwrap_or_else(|| "not measured".to_string());
+    let line = |(sign, colour, text): (&str, Colour, String)| format!("{} {text}\n", coloured(sign, colour, colours));
+    verdicts(s).into_iter().map(line).collect()
+}
+
+/// The same with as many objectives on a line as fit.
+fn joined_objectives(s: &Summary, width: usize, colours: bool) -> String {
+    let (mut out, mut used) = (String::new(), 0);
+    for (sign, colour, text) in verdicts(s) {
+        let wide = sign.width() + 1 + text.width();
+        let separator = match used {
+            0 => "",
+            used if used + 2 + wide <= width => "; ",
+            _ => "\n",
+        };
+        used = if separator == "; " { used + 2 + wide } else { wide };
+        out.push_str(&format!("{separator}{} {text}", coloured(sign, colour, colours)));
+    }
+    out + "\n"
+}
+
+/// Of each objective: the sign of its verdict with its colour, and the text behind it.
+fn verdicts(s: &Summary) -> Vec<(&'static str, Colour, String)> {
+    let verdict = |one: &Judged| {
         let (sign, colour) = if one.met { ("✓", Colour::Green) } else { ("✗", Colour::Red) };
-        format!("{} {}: {measured}\n", coloured(sign, colour, colours), one.criterion.with_unit())
+        let measured = measured(one).unwrap_or_else(|| "not measured".to_string());
+        (sign, colour, format!("{}: {measured}", one.criterion.with_unit()))
     };
-    verdict.criteria.iter().map(line).collect()
+    s.slo.iter().flat_map(|slo| &slo.criteria).map(verdict).collect()
 }
 
 /// The client's own error as a share of the medians, and the number of findings.
@@ -163,20 +199,22 @@ fn share(series: &Series, bounds: &[Bound]) -> Option<String> {
     }
 }
 
-/// The most severe findings, each on one or two lines, on about `room` lines.
+/// The most severe findings on `room` lines, each on one or two. The worst one has a line however little room there is;
+/// the line above counts all of them.
 fn findings(s: &Summary, width: usize, colours: bool, room: usize) -> String {
     let all = entries(&s.findings);
     let texts: Vec<(Severity, String)> =
         all.iter().map(|entry| (entry.severity, entry.headline(Language::En))).collect();
-    let shown = |most: usize| most_severe(&texts, most, width, colours);
-    let fits = |most: &usize| shown(*most).lines().count() <= room;
-    // The first one, however little room there is.
-    shown((1..=FINDINGS).rev().find(fits).unwrap_or(1))
+    let Some((severity, worst)) = texts.first() else { return String::new() };
+    let several = (1..=FINDINGS).rev().map(|most| most_severe(&texts, most, width, colours));
+    let alone = (1..=FINDING_LINES).rev().map(|lines| finding(*severity, worst, lines, width, colours));
+    let fits = |text: &String| text.lines().count() <= room;
+    several.chain(alone).find(fits).unwrap_or_else(|| finding(*severity, worst, 1, width, colours))
 }
 
 /// The first `most` of these findings, and how many more there are.
 pub(crate) fn most_severe(all: &[(Severity, String)], most: usize, width: usize, colours: bool) -> String {
-    let shown = all.iter().take(most).map(|(severity, text)| finding(*severity, text, width, colours));
+    let shown = all.iter().take(most).map(|(severity, text)| finding(*severity, text, FINDING_LINES, width, colours));
     let mut out: String = shown.collect();
     if all.len() > most {
         out.push_str(&format!("and {} more in performance_summary.txt\n", all.len() - most));
@@ -184,15 +222,15 @@ pub(crate) fn most_severe(all: &[(Severity, String)], most: usize, width: usize,
     out
 }
 
-/// One finding on at most [`FINDING_LINES`] lines.
-fn finding(severity: Severity, text: &str, width: usize, colours: bool) -> String {
+/// One finding on at most `most` lines.
+fn finding(severity: Severity, text: &str, most: usize, width: usize, colours: bool) -> String {
     let (name, colour) = match severity {
         Severity::Note => ("Note: ", None),
         Severity::Caution => ("Caution: ", Some(Colour::Yellow)),
         Severity::Void => ("Void: ", Some(Colour::Red)),
     };
     let text = wrap(name, text, width);
-    let mut lines: Vec<&str> = text.lines().take(FINDING_LINES).collect();
+    let mut lines: Vec<&str> = text.lines().take(most).collect();
     let cut = text.lines().count() > lines.len();
     // Room for the dots.
     let shortened = lines.last().filter(|_| cut).map(|line| shorten(line, width));
@@ -208,7 +246,6 @@ fn finding(severity: Severity, text: &str, width: usize, colours: bool) -> Strin
 
 /// The line with "..." at its end, without the words for which there is no room then.
 fn shorten(line: &str, width: usize) -> String {
-    use unicode_width::UnicodeWidthStr;
     let mut line = line;
     while line.width() + 4 > width {
         match line.trim_end().rfind(' ') {

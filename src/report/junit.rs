@@ -20,7 +20,7 @@ pub struct Suite {
 pub struct Case {
     /// The load of the run.
     pub class: String,
-    /// The objective.
+    /// The objective as it was given, so that CI systems find the same case again.
     pub name: String,
     /// The duration of the run, seconds; of all cases of a run only its first one has it.
     pub time_s: Option<f64>,
@@ -81,7 +81,7 @@ pub fn cases(summary: &Summary) -> Vec<Case> {
     };
     let objective = |judged: &Judged| Case {
         class: class.clone(),
-        name: judged.criterion.with_unit(),
+        name: judged.criterion.to_string(),
         time_s: None,
         result: judge((!judged.met).then(|| missed_objective(judged))),
     };
@@ -102,7 +102,7 @@ fn missed_objective(judged: &Judged) -> String {
 pub fn search_cases(selections: &[Selection]) -> Vec<Case> {
     let case = |selection: &Selection| Case {
         class: "search".to_string(),
-        name: selection.aim.clone(),
+        name: selection.criteria.clone(),
         time_s: None,
         result: match selection.value {
             Some(_) => CaseResult::Passed,

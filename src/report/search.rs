@@ -316,7 +316,7 @@ fn selection_json(plan: &SearchPlan, aim: &Aim, found: &Selection, probes: &[Pro
     let selected = probes.iter().find(|probe| Some(probe.value) == found.value);
     let metric = |name: &String| selected?.observed.iter().find(|observed| observed.name == *name)?.mean;
     json!({
-        "criteria": found.aim,
+        "criteria": found.criteria,
         "mode": mode,
         "selected_value": found.value.map(|value| load_json(plan, value)),
         "observed_metric": figure.and_then(metric),

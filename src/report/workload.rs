@@ -125,9 +125,16 @@ pub fn report_differences(a: &Measured, b: &Measured) -> Vec<String> {
 
 /// The model, the URL and the API, if they differ.
 pub fn server_differences(a: &Measured, b: &Measured) -> Vec<String> {
+    let (url_a, url_b) = (server_url(a), server_url(b));
     let (a, b) = (&a.summary.facts, &b.summary.facts);
-    let server = [("model", &a.model, &b.model), ("url", &a.url, &b.url), ("api", &a.api, &b.api)];
+    let server = [("model", &a.model, &b.model), ("url", &url_a, &url_b), ("api", &a.api, &b.api)];
     server.into_iter().filter(|(_, a, b)| a != b).map(|(name, a, b)| format!("{name} {a} / {b}")).collect()
+}
+
+/// The URL of the server. That of the built-in one is as it was given: each call starts it on another port.
+fn server_url(run: &Measured) -> String {
+    let given = arguments(run).remove("url").and_then(|url| url.as_str().map(str::to_string));
+    given.filter(|url| url.starts_with("mock:")).unwrap_or_else(|| run.summary.facts.url.clone())
 }
 
 /// An argument's value or its default; `None` when it is not set and has none.

@@ -18,6 +18,7 @@ pub mod gap_sets;
 pub mod measurement_error;
 pub mod metric;
 pub mod network;
+mod prompt_repeats;
 pub mod quantile;
 pub mod rank_sum;
 pub mod reconcile;

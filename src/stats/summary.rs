@@ -8,6 +8,7 @@ use super::gap_set::{GapFigures, GapsWanted};
 use super::gap_sets::{GapSets, Members};
 use super::measurement_error::{self, MeasurementError};
 use super::network::{self, Network};
+use super::prompt_repeats;
 use super::quantile::{Series, mean};
 use super::reconcile::{self, ClientSide, Reconciliation, Totals};
 use super::samples::{RunSamples, Samples, Selection, in_due_order};
@@ -188,12 +189,15 @@ impl Summary {
         let witness = witness.as_ref().zip(counted.as_ref()).map(|(witness, counted)| {
             witness::compare(steady.as_ref(), &series, witness, counted, itl_s(gaps.witness))
         });
+        let counts = counts::compute(run, &samples, workers);
+        let turns = turns::compute(facts, requests);
+        let missing = prompt_repeats::not_started(facts, &counts, turns.as_ref(), sent_before as u64);
         let streamed = || ok.iter().filter(|sample| sample.streamed);
         let is_speed_benchmark = speed::is_speed_benchmark(&facts.dataset);
         let summary = Summary {
             facts: facts.clone(),
             end: run.end.clone(),
-            counts: counts::compute(run, &samples, workers),
+            counts,
             failures: counts::failures(&samples),
             time_s,
             throughput,
@@ -208,13 +212,13 @@ impl Summary {
             server_timings: server_timings::compare(tolerance, &samples.timings),
             witness,
             speed: if is_speed_benchmark { speed::rows(requests) } else { Vec::new() },
-            turns: turns::compute(facts, requests),
+            turns,
             gpu_memory_gb: run.gpu_memory_peak_bytes.map(|bytes| bytes / f64::from(1 << 30)),
             slo,
             searched,
             server,
             server_use,
-            findings: run.findings.clone(),
+            findings: prompt_repeats::of_started(&run.findings, missing),
             network: network::compute(&samples, &series),
             series,
             client,

@@ -64,6 +64,12 @@ impl Call {
         only_folder(&named)
     }
 
+    /// The tables of the call.
+    pub fn tables(&self) -> String {
+        let named = only_folder(&self.folder.path().join("out"));
+        std::fs::read_to_string(named.join("performance_summary.txt")).unwrap()
+    }
+
     pub fn summary(&self) -> Value {
         let text = std::fs::read_to_string(self.run().join("benchmark_summary.json")).unwrap();
         serde_json::from_str(&text).unwrap()

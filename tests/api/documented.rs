@@ -233,7 +233,65 @@ fn run(command: &str) -> Call {
         ("prompt.txt", "写一个科幻小说"),
         ("conversations.jsonl", CONVERSATIONS),
     ];
-    perf(&arguments, &files)
+    let call = perf(&arguments, &files);
+    if command.contains("/completions") {
+        assert_documented_tables(&call.tables());
+    }
+    call
+}
+
+/// The rows of the first table in the documentation.
+const SUMMARY: [&str; 13] = [
+    "Time taken for tests (s)",
+    "Number of concurrency",
+    "Total requests",
+    "Succeed requests",
+    "Failed requests",
+    "Output token throughput (tok/s)",
+    "Total token throughput (tok/s)",
+    "Request throughput (req/s)",
+    "Average latency (s)",
+    "Average time to first token (s)",
+    "Average time per output token (s)",
+    "Average input tokens per request",
+    "Average output tokens per request",
+];
+
+/// The columns of the second one, and the first cells of its rows.
+const PERCENTILES: [&str; 9] = [
+    "Percentiles",
+    "TTFT (s)",
+    "ITL (s)",
+    "TPOT (s)",
+    "Latency (s)",
+    "Input tokens",
+    "Output tokens",
+    "Output (tok/s)",
+    "Total (tok/s)",
+];
+const LEVELS: [&str; 10] = ["10%", "25%", "50%", "66%", "75%", "80%", "90%", "95%", "98%", "99%"];
+
+/// The cells of the table below a title, its header first.
+fn table(text: &str, title: &str) -> Vec<Vec<String>> {
+    let (_, below) = text.split_once(&format!("{title}\n")).unwrap_or_else(|| panic!("no {title} in {text}"));
+    let lines = below.lines().take_while(|line| line.starts_with(['+', '|']));
+    let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().to_string()).collect();
+    lines.filter(|line| line.starts_with('|')).map(cells).collect()
+}
+
+/// Asserts that the tables have the documented names in the documented order. Further rows follow those.
+#[track_caller]
+fn assert_documented_tables(text: &str) {
+    let first_cells = |table: &[Vec<String>]| table.iter().map(|row| row[0].clone()).collect::<Vec<_>>();
+    let summary = table(text, "Benchmarking summary:");
+    assert_eq!(summary[0], ["Key", "Value"]);
+    assert_eq!(first_cells(&summary[1..=SUMMARY.len()]), SUMMARY, "{text}");
+    let percentiles = table(text, "Percentile results:");
+    assert_eq!(
+        (&percentiles[0][..], &first_cells(&percentiles)[1..=LEVELS.len()]),
+        (&PERCENTILES.map(String::from)[..], &LEVELS.map(String::from)[..]),
+        "{text}"
+    );
 }
 
 fn qwen() -> Tokenizer {
@@ -372,6 +430,10 @@ fn the_speed_benchmark() {
     let call = run(SPEED);
     call.check(8.0);
     assert_eq!(call.bodies().len(), 4);
+    let rows = table(&call.tables(), "Speed Benchmark Results:");
+    assert_eq!(rows[0], ["Prompt Tokens", "Speed(tokens/s)", "GPU Memory(GB)"]);
+    let lengths: Vec<&str> = rows[1..].iter().map(|row| row[0].as_str()).collect();
+    assert_eq!(lengths.len(), 4, "{lengths:?}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::timeline::{cumulative, percentile_curve, thin};
 use super::words::Words;
 use crate::plan::slo::{Criterion, Figure, Quantity};
 use crate::record::Phase;
-use crate::report::i18n::{Label, failure_name};
+use crate::report::i18n::failure_name;
 use crate::stats::Summary;
 use crate::stats::measurement_error::CLOCK_NS;
 use crate::stats::samples::Sample;
@@ -196,7 +196,7 @@ fn tokens_over_time(run: &Run, criteria: &[Criterion]) -> Chart {
 
 fn success_over_time(run: &Run, criteria: &[Criterion]) -> Chart {
     let title = Words::new("Success rate over time, by due time", "成功率随时间变化（按计划时刻）");
-    let name = Words::each(|language| Label::Succeeded.text(language).to_string());
+    let name = Words::new("succeeded", "成功率");
     Chart {
         y_at_least: Some(100.0),
         levels: objectives::success_levels(criteria),
@@ -206,7 +206,7 @@ fn success_over_time(run: &Run, criteria: &[Criterion]) -> Chart {
 }
 
 fn failures_over_time(run: &Run) -> Chart {
-    let classes = run.timeline.failures();
+    let classes = run.timeline.failures(&run.samples);
     let named = |class| Words::each(|language| failure_name(class, language).to_string());
     let mut curves: Vec<(Words, Vec<Point>)> =
         classes.iter().take(MOST_CLASSES).map(|(class, points)| (named(*class), points.clone())).collect();

@@ -192,7 +192,7 @@ fn client(facts: &RunFacts, language: Language) -> String {
     parts.extend(facts.cold.then(|| language.pick("cold connections", "冷连接").to_string()));
     if let Some(gpus) = facts.gpus {
         parts.push(match language {
-            Language::En => format!("server with {gpus} GPUs"),
+            Language::En => format!("server with {gpus} GPU{}", if gpus == 1 { "" } else { "s" }),
             Language::Zh => format!("服务端 {gpus} 个 GPU"),
         });
     }

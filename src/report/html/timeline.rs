@@ -279,11 +279,14 @@ impl Timeline {
         self.requests.joined(|i| counts[i].1).into_iter().map(point).collect()
     }
 
-    /// Failed requests of each class, by the interval in which they were due; the most frequent class first.
-    pub fn failures(&self) -> Vec<(Failure, Vec<Point>)> {
+    /// Failed requests of each class, by the interval in which they were due; the most frequent class first. Where no
+    /// request was due, the number is unknown.
+    pub fn failures(&self, samples: &[Sample]) -> Vec<(Failure, Vec<Point>)> {
+        let mut due = vec![0u32; self.requests.count];
+        samples.iter().for_each(|sample| due[self.requests.index(sample.due.saturating_sub(self.from))] += 1);
         let mut classes: Vec<_> = self.failures.iter().collect();
         classes.sort_by_key(|(_, counts)| std::cmp::Reverse(counts.iter().sum::<u32>()));
-        let points = |counts: &[u32]| self.requests.each(|i, _| Some(f64::from(counts[i])));
+        let points = |counts: &[u32]| self.requests.each(|i, _| (due[i] > 0).then(|| f64::from(counts[i])));
         classes.into_iter().map(|(class, counts)| (*class, points(counts))).collect()
     }
 
@@ -367,6 +370,7 @@ pub fn thin(points: Vec<(f64, f64)>, most: usize) -> (Vec<(f64, f64)>, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::html::chart::Y;
 
     #[test]
     fn intervals_are_round_and_have_ten_samples_on_average() {
@@ -399,6 +403,21 @@ mod tests {
         assert_eq!(of([10, 10, 0, 0, 0, 0]), [0..1, 1..2], "nothing is left to show");
         assert_eq!(of([1, 0, 2, 0, 0, 0]), std::iter::once(0..6).collect::<Vec<_>>());
         assert_eq!(intervals.point(&(4..6), None).span, Some((4.0, 5.5)));
+    }
+
+    #[test]
+    fn no_failures_are_counted_where_no_request_was_due() {
+        let second = 1_000_000_000;
+        // The last request ends two intervals after the last one was due.
+        let sample =
+            |i: u64| Sample { due: i * second / 10, end: if i == 39 { 6 * second } else { i }, ..Sample::default() };
+        let samples: Vec<Sample> = (0..40).map(sample).collect();
+        let mut timeline = Timeline::new(&samples);
+        assert_eq!(timeline.requests, Intervals { step_ns: 2 * second, count: 3, span_ns: 6 * second });
+        timeline.failures.insert(Failure::Status, vec![4, 0, 0]);
+        let (_, points) = timeline.failures(&samples).remove(0);
+        let values: Vec<Y> = points.iter().map(|point| point.y).collect();
+        assert_eq!(values, [Y::Known(4.0), Y::Known(0.0), Y::Unknown]);
     }
 
     #[test]
