@@ -281,7 +281,7 @@ impl Timeline {
 
     /// Failed requests of each class, by the interval in which they were due; the most frequent class first. Where no
     /// request was due, the number is unknown.
-    pub fn failures(&self, samples: &[Sample]) -> Vec<(Failure, Vec<Point>)> {
+    pub fn failures(&self, samples: &Samples) -> Vec<(Failure, Vec<Point>)> {
         let mut due = vec![0u32; self.requests.count];
         samples.iter().for_each(|sample| due[self.requests.index(sample.due.saturating_sub(self.from))] += 1);
         let mut classes: Vec<_> = self.failures.iter().collect();
@@ -411,7 +411,7 @@ mod tests {
         // The last request ends two intervals after the last one was due.
         let sample =
             |i: u64| Sample { due: i * second / 10, end: if i == 39 { 6 * second } else { i }, ..Sample::default() };
-        let samples: Vec<Sample> = (0..40).map(sample).collect();
+        let samples: Samples = (0..40).map(sample).collect();
         let mut timeline = Timeline::new(&samples);
         assert_eq!(timeline.requests, Intervals { step_ns: 2 * second, count: 3, span_ns: 6 * second });
         timeline.failures.insert(Failure::Status, vec![4, 0, 0]);
