@@ -4,12 +4,13 @@
 #   tools/cluster/image.sh NAME:TAG [BINARY]
 #   tools/cluster/image.sh --folder FOLDER [BINARY]
 #
-# BINARY is linked statically [default: target/x86_64-unknown-linux-musl/dist/ringmark]. The certificates are those of this
-# machine.
+# BINARY is linked statically [default: target/ARCH-unknown-linux-musl/dist/ringmark, for this machine]. The certificates are those of
+# this machine.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 certificates=${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}
+target=$(uname -m)-unknown-linux-musl
 
 fail() {
     echo "image: $1" >&2
@@ -18,7 +19,7 @@ fail() {
 
 make_folder() {
     local folder=$1 binary=$2
-    [ -f "$binary" ] || fail "there is no $binary: build it with cargo build --profile dist --target x86_64-unknown-linux-musl"
+    [ -f "$binary" ] || fail "there is no $binary: build it with cargo build --profile dist --target $target"
     # A program that needs an interpreter cannot start in an image without libraries.
     if LC_ALL=C readelf -l "$binary" 2>/dev/null | grep -q INTERP; then
         fail "$binary is linked dynamically: give a static one"
@@ -36,7 +37,7 @@ if [ "${1:-}" = --folder ]; then
     shift
 fi
 name=${1:?"usage: tools/cluster/image.sh NAME:TAG [BINARY]"}
-binary=${2:-$here/../../target/x86_64-unknown-linux-musl/dist/ringmark}
+binary=${2:-$here/../../target/$target/dist/ringmark}
 if [ -n "$folder" ]; then
     make_folder "$folder" "$binary"
     exit 0

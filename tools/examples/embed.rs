@@ -8,7 +8,10 @@ use std::error::Error;
 use ringmark::{Spec, measure, read_summary};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let url = std::env::args().nth(1).unwrap_or_else(|| "mock:?ttft=20ms&itl=5ms&tokens=20".to_string());
+    compare_loads(std::env::args().nth(1).unwrap_or_else(|| "mock:?ttft=20ms&itl=5ms&tokens=20".to_string()))
+}
+
+fn compare_loads(url: String) -> Result<(), Box<dyn Error>> {
     let folder = std::env::temp_dir().join(format!("ringmark-embed-{}", std::process::id()));
     let spec = Spec::default().with(|spec| {
         spec.target.url = Some(url);
@@ -29,4 +32,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     std::fs::remove_dir_all(folder)?;
     Ok(())
+}
+
+#[test]
+fn built_in_server() -> Result<(), Box<dyn Error>> {
+    compare_loads("mock:?ttft=5ms&itl=1ms&tokens=5".to_string())
 }

@@ -7,8 +7,8 @@
 # program, the wheel made from it, the sdist, the crate, a Debian package, an image for containers (with buildah), the list of all parts
 # (CycloneDX), and checksums. test.sh is run on them.
 #
-# Needs Rust with the target ARCH-unknown-linux-musl, musl-gcc, git, python3 with venv, and dpkg-deb; as root on Debian it installs
-# musl-tools.
+# Needs Rust with the target ARCH-unknown-linux-musl, musl-gcc, git, python3 with venv, and dpkg-deb, and what test.sh needs; as root on
+# Debian it installs musl-tools. The folder must be a clone without changes.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -34,7 +34,7 @@ step() {
 
 check_tools() {
     if ! command -v musl-gcc >/dev/null && command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
-        apt-get install -y -qq --no-install-recommends musl-tools >/dev/null
+        .ci/packages musl-tools
     fi
     command -v musl-gcc >/dev/null || fail "musl-gcc is missing: install musl-tools"
     command -v dpkg-deb >/dev/null || fail "dpkg-deb is missing: install dpkg"
