@@ -1,10 +1,15 @@
-//! CPU time of other processes, from proc_pid_stat(5), with its resolution of 10 ms.
+//! CPU time of other processes, from proc_pid_schedstat(5) and proc_pid_stat(5), which has a resolution of 10 ms.
 
-/// CPU time of a running process, all threads, nanoseconds; `None` when it has ended.
+/// CPU time of all threads of a running process, nanoseconds; `None` when it has ended. Threads that have ended do not
+/// count.
 pub fn process_cpu_ns(pid: u32) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // utime and stime, fields 14 and 15.
-    Some(sum_of_fields(&text, [11, 12]))
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    let of_thread = |folder: std::path::PathBuf| {
+        let text = std::fs::read_to_string(folder.join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    let times: Vec<u64> = threads.filter_map(|thread| of_thread(thread.ok()?.path())).collect();
+    (!times.is_empty()).then(|| times.iter().sum())
 }
 
 /// CPU time of all children of this process that have exited, nanoseconds.

@@ -15,7 +15,7 @@
 //!
 //! A gap is the time between a read with output and the next read of the same connection. Two that shared a read have a
 //! gap of 0, unless they came in one segment. The smallest gap is the one that all but one in a thousand recent gaps reach;
-//! for the length of a wait, all but one in two hundred, so that the bounds of a 99th percentile stay narrow.
+//! for the length of a wait, all but one in fifty: a server that is late at times sends some events close together.
 
 use crate::time::{MS, S, Tick, US};
 
@@ -50,7 +50,7 @@ pub struct Basis {
     pub latency_p10_ns: Option<u64>,
     /// The smallest recent gap on any connection, nanoseconds.
     pub smallest_gap_ns: Option<u64>,
-    /// The gap that all but one in two hundred reach, nanoseconds.
+    /// The gap that all but one in fifty reach, nanoseconds.
     pub usual_gap_ns: Option<u64>,
     pub reads_per_s: f64,
 }
@@ -84,7 +84,7 @@ const RECENT_NS: u64 = 5 * S;
 const MIN_GAPS: u32 = 256;
 /// One in so many gaps may be smaller than the smallest gap, and than the usual one.
 const PER_SMALLER: u32 = 1_000;
-const PER_UNUSUAL: u32 = 200;
+const PER_UNUSUAL: u32 = 50;
 /// The latencies that count as recent.
 const LATENCIES: usize = 64;
 /// After a read without a timestamp, this many renewals of the rule still count it as recent.
