@@ -352,6 +352,8 @@ fn omitted_arguments_count_as_their_defaults() {
     assert_eq!(differences(r#"{"max_tokens":[]}"#, r#"{"max_tokens":[5]}"#), ["max_tokens 2048 / 5"]);
     assert_eq!(differences(r#"{"max_tokens":[],"top_p":null}"#, r#"{"max_tokens":[2048]}"#), [""; 0]);
     assert_eq!(differences(r#"{"stop":[],"rate":[-1.0]}"#, r#"{"stop":["\n"],"rate":[5.0]}"#).len(), 2);
+    let draws = [r#"{"seed":1,"data_seed":1,"salt":7}"#, r#"{"seed":2,"data_seed":null,"salt":9}"#];
+    assert_eq!(differences(draws[0], draws[1]), [""; 0], "other draws from the same distributions");
     assert_eq!(differences(r#"{"server_args":[],"tp":1}"#, r#"{"server_args":["--x"],"tp":2}"#), [""; 0]);
     let differs = differences(r#"{"rate":[-1.0],"extra_args":{}}"#, r#"{"rate":[5.0],"extra_args":{"a":"b"}}"#);
     assert_eq!(differs, [r#"extra_args not set / {"a":"b"}"#, "rate not set / 5.0"]);

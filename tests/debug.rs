@@ -48,7 +48,8 @@ fn lines_have_the_time_of_the_event_and_no_secrets() {
     let arguments =
         ["--url", "mock:?ttft=1ms&itl=20ms&tokens=3", "-n", "1", "--extra-args", secret, "--api-key", "hidden-2"];
     let status = perf(folder.path(), &arguments).wait().unwrap();
-    assert!(status.success());
+    // A busy machine can make the figures void.
+    assert!(matches!(status.code(), Some(0 | 3)), "{status}");
     let log = log(folder.path());
     assert!(!log.contains("hidden") && log.contains(r#""api_key":"****""#), "{log}");
     let instants: Vec<&str> = log

@@ -127,7 +127,8 @@ fn a_sweep_is_shown_and_the_terminal_is_left_clean() {
     let terminal = Terminal::open(80, 24);
     let load = ["--url", "mock:?ttft=5ms&itl=1ms&tokens=5", "--duration", "3", "--parallel", "1", "4"];
     let output = terminal.spawn(perf(folder.path(), &load)).wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", terminal.text());
+    // A busy machine can make the figures void.
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{}", terminal.text());
     let text = terminal.text();
     // Blanks are not drawn, and of a changed text only what differs.
     for part in ["load 1 of 2: Concurrency 1", "tok/s", "ITL", "█"] {
@@ -144,9 +145,10 @@ fn a_search_is_shown_too() {
     let terminal = Terminal::open(100, 30);
     let search = [
         "--url",
-        "mock:?ttft=5ms&itl=1ms&tokens=5",
+        // Long against the delays of a busy machine, which would make the loads void.
+        "mock:?ttft=150ms&itl=1ms&tokens=5",
         "--number",
-        "40",
+        "8",
         "--sla-auto-tune",
         "--sla-variable",
         "parallel",

@@ -30,7 +30,8 @@ fn run(folder: &Path, arguments: &[&str]) -> (PathBuf, String) {
         .output()
         .unwrap();
     let screen = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{screen}");
+    // A busy machine can make the figures void.
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{screen}");
     (folder.join("x/parallel_4_number_20/benchmark_data.db"), screen)
 }
 

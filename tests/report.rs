@@ -67,6 +67,26 @@ fn a_sweep_has_a_row_for_each_load_at_every_width() {
     }
 }
 
+#[test]
+fn the_path_of_the_database_does_not_widen_the_summary() {
+    let folder = tempfile::tempdir().unwrap();
+    let summary = from_database(&run(folder.path(), "a.db", closed(4, 1), 4, 0)).unwrap();
+    let table = |text: &str| -> Vec<String> {
+        let lines = text.split("Benchmarking summary:\n").nth(1).unwrap().lines();
+        lines.take_while(|line| line.starts_with(['+', '|'])).map(str::to_string).collect()
+    };
+    let short = Path::new("outputs/a.db");
+    let rows = table(&screen::render_stored(&summary, Some(short), 80));
+    assert!(rows[rows.len() - 2].starts_with("| Result DB path ") && rows[0].width() <= 80, "{rows:#?}");
+    let long = Path::new("outputs").join("name".repeat(20)).join("a.db");
+    for width in [60, 80, 200] {
+        let text = screen::render_stored(&summary, Some(&long), width);
+        assert_eq!(table(&text), table(&screen::render(&summary, width)));
+        // Whole and on one line, so that it can be copied.
+        assert!(text.contains(&format!("\nResult DB path: {}\n", long.display())), "{text}");
+    }
+}
+
 /// The columns of evalscope's report.
 const DOCUMENTED: [&str; 10] = [
     "Conc.",

@@ -97,7 +97,8 @@ fn a_ring_that_may_be_made_but_not_used_is_replaced_by_epoll() {
     for errno in [libc::EPERM, libc::ENOSYS, libc::EAGAIN] {
         let output = perf(&[refused(libc::SYS_io_uring_enter, errno)]);
         let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert_eq!(output.status.code(), Some(0), "{errno}: {stderr}");
+        // A busy machine can make the figures void.
+        assert!(matches!(output.status.code(), Some(0 | 3)), "{errno}: {stderr}");
         assert!(stdout.contains("io_uring is not available"), "{errno}: {stdout}");
     }
 }

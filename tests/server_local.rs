@@ -110,7 +110,8 @@ fn server_is_started_measured_and_stopped_with_its_children() {
     let stage = Stage::new(SERVES);
     let output = stage.run(&["-n", "5", "--max-tokens", "3"]);
     let (out, err) = (text(&output.stdout), text(&output.stderr));
-    assert_eq!(output.status.code(), Some(0), "{out}{err}");
+    // A busy machine can make the figures void.
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{out}{err}");
     assert!(err.contains("local_vllm is ready after"), "{err}");
     // Its metrics are scraped without being asked for.
     assert!(out.contains("Server metrics (vLLM"), "{out}");

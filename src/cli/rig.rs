@@ -70,30 +70,27 @@ fn worker_cores(allowed: &[usize], topology: &Topology) -> Check {
             list(&workers.iter().copied().filter(|core| node(core) == Some(nodes[0])).collect::<Vec<usize>>())
         )
     });
-    Check { name: "Cores of the workers", value: list(&workers), advice: several }
+    Check::new("Cores of the workers", Some(list(&workers)), several)
 }
 
 fn ring_checks(support: &RingSupport) -> Vec<Check> {
-    let check = |name, tried: &Result<(), String>, advice: &str| Check {
-        name,
-        value: tried.as_ref().map_or_else(|error| error.clone(), |()| "available".to_string()),
-        advice: tried.is_err().then(|| advice.to_string()),
+    let check = |name, tried: &Result<(), String>, advice: &str| {
+        let value = tried.as_ref().map_or_else(|error| error.clone(), |()| "available".to_string());
+        Check::new(name, Some(value), tried.is_err().then(|| advice.to_string()))
     };
     let epoll = "epoll is used instead: timestamps have the same accuracy, the CPU time per event is higher";
+    let gathers = if support.gathers { "yes" } else { "no" }.to_string();
+    let newer = (!support.gathers).then(|| "use Linux 6.12 or later: fewer wake-ups and less CPU time".to_string());
     vec![
         check("Receive ring (multishot, buffer ring)", &support.receive, epoll),
-        Check {
-            name: "Batched wake-ups",
-            value: if support.gathers { "yes" } else { "no" }.to_string(),
-            advice: (!support.gathers).then(|| "use Linux 6.12 or later: fewer wake-ups and less CPU time".to_string()),
-        },
+        Check::new("Batched wake-ups", Some(gathers), newer),
     ]
 }
 
 fn text(checks: &[Check], roofline: Option<&Roofline>, width: usize) -> String {
     let row = |check: &Check| {
-        let verdict = if check.advice.is_some() { "note" } else { "ok" };
-        vec![check.name.to_string(), cut(&check.value, VALUE_WIDTH), verdict.to_string()]
+        let value = check.value.as_deref().unwrap_or("-");
+        vec![check.name.to_string(), cut(value, VALUE_WIDTH), check.verdict.text().to_string()]
     };
     let table = Table {
         head: ["This machine", "Found", "Verdict"].map(str::to_string).to_vec(),
@@ -153,7 +150,7 @@ mod tests {
         let mut topology = Topology { siblings, nodes: vec![node(0), node(2)], network_node: None };
         let all: Vec<usize> = (0..8).collect();
         let check = worker_cores(&all, &topology);
-        assert_eq!(check.value, "1,2,3");
+        assert_eq!(check.value.as_deref(), Some("1,2,3"));
         assert!(check.advice.is_some_and(|advice| advice.contains("NUMA nodes 0,1") && advice.ends_with("--cores 1")));
         topology.nodes = Vec::new();
         assert_eq!(worker_cores(&all, &topology).advice, None);
@@ -162,11 +159,13 @@ mod tests {
     #[test]
     fn advice_is_printed_below_the_table() {
         let checks = vec![
-            Check { name: "Cores", value: "2".to_string(), advice: None },
-            Check { name: "Load", value: "9".to_string(), advice: Some("stop it".to_string()) },
+            Check::new("Cores", Some("2".to_string()), None),
+            Check::new("Load", Some("9".to_string()), Some("stop it".to_string())),
+            Check::new("Kernel", None, None),
         ];
         let text = text(&checks, Some(&Roofline::default()), 80);
         assert!(text.contains("| Cores        | 2     | ok      |"), "{text}");
+        assert!(text.contains("| Kernel       | -     | unknown |"), "{text}");
         assert!(text.contains("Load: stop it\n") && text.contains("same core"), "{text}");
     }
 }

@@ -37,7 +37,7 @@ macro_rules! topics {
 
 topics! {
     "start": "getting started: install, the first run, your own server",
-    "questions": "twenty questions of new users, and where the answers are",
+    "questions": "forty questions of new users, and where the answers are",
     "capacity": "find the highest load that a server can carry",
     "compare": "compare two builds, two servers or two settings",
     "ci": "make a CI job fail when the server becomes slower",

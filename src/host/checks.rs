@@ -10,10 +10,43 @@ use crate::time::format_ns;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Check {
     pub name: &'static str,
-    /// The value as text; "-" if it cannot be read.
-    pub value: String,
+    /// The value as text; `None` if it cannot be read.
+    pub value: Option<String>,
+    pub verdict: Verdict,
     /// The problem and what to do about it; `None` if there is no problem.
     pub advice: Option<String>,
+}
+
+/// What a check found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Verdict {
+    Ok,
+    /// There is advice.
+    Note,
+    /// The fact cannot be read.
+    Unknown,
+}
+
+impl Check {
+    pub(crate) fn new(name: &'static str, value: Option<String>, advice: Option<String>) -> Check {
+        let verdict = match (&value, &advice) {
+            (_, Some(_)) => Verdict::Note,
+            (Some(_), None) => Verdict::Ok,
+            (None, None) => Verdict::Unknown,
+        };
+        Check { name, value, verdict, advice }
+    }
+}
+
+impl Verdict {
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Verdict::Ok => "ok",
+            Verdict::Note => "note",
+            Verdict::Unknown => "unknown",
+        }
+    }
 }
 
 /// Limit of open files for ten thousand streams.
@@ -31,19 +64,25 @@ pub(crate) fn evaluate(facts: &Facts) -> Vec<Check> {
 }
 
 fn check(name: &'static str, value: Option<String>, advice: Option<&str>) -> Check {
-    Check { name, value: value.unwrap_or_else(|| "-".to_string()), advice: advice.map(str::to_string) }
+    Check::new(name, value, advice.map(str::to_string))
+}
+
+/// The elements with this between them, or `none`.
+fn list(elements: &[String], between: &str) -> String {
+    if elements.is_empty() { "none".to_string() } else { elements.join(between) }
 }
 
 fn machine(facts: &Facts) -> Vec<Check> {
-    let virtualised = !facts.virtualisation.is_empty();
-    let kind = if virtualised { facts.virtualisation.join(", ") } else { "none detected".to_string() };
+    let virtualised = facts.virtualisation.as_ref().is_some_and(|kinds| !kinds.is_empty());
+    let kind = |kinds: &Vec<String>| if kinds.is_empty() { "none detected".to_string() } else { kinds.join(", ") };
     let shared = "the host can take the CPU away at any time: check the steal time, and use a dedicated machine for \
                   published figures";
+    let active = facts.mitigations.as_ref().map(|active| format!("{} active", active.len()));
     vec![
         check("Kernel", facts.kernel.clone(), kernel_advice(facts.kernel.as_deref())),
         check("CPU", facts.cpu_model.clone(), None),
-        check("Virtualisation", Some(kind), virtualised.then_some(shared)),
-        check("Mitigations", Some(format!("{} active", facts.mitigations.len())), None),
+        check("Virtualisation", facts.virtualisation.as_ref().map(kind), virtualised.then_some(shared)),
+        check("Mitigations", active, None),
     ]
 }
 
@@ -55,28 +94,32 @@ fn kernel_advice(release: Option<&str>) -> Option<&'static str> {
 }
 
 fn cores(facts: &Facts) -> Vec<Check> {
-    let few = (facts.cores < 2)
+    let few = (facts.cores == 1)
         .then_some("all threads share one core: the collector, or a server on this machine, delays the worker");
-    let isolated = facts.isolated.is_none().then_some(
+    let none_isolated = facts.isolated.as_ref().is_some_and(String::is_empty);
+    let isolated = none_isolated.then_some(
         "none: other tasks may run on a worker's core; for stable tail latencies, boot with isolcpus= and nohz_full= and \
          select those cores with --cores",
     );
-    let shared = (!facts.smt_siblings.is_empty()).then_some(
+    let shared = facts.smt_siblings.as_ref().is_some_and(|siblings| !siblings.is_empty()).then_some(
         "two hardware threads share one core: select only one of each pair with --cores, and do not run the server on the \
          other",
     );
-    let slow = facts.governors.iter().any(|governor| governor != "performance");
-    let numa = (facts.numa_nodes.len() > 1).then_some("select --cores on the NUMA node of the network card");
-    let list = |lists: &[String]| (!lists.is_empty()).then(|| lists.join(" "));
+    let governors = facts.governors.as_deref();
+    let slow = governors.is_some_and(|found| found.iter().any(|governor| governor != "performance"));
+    let nodes = facts.numa_nodes.as_ref().map(|nodes| nodes.len().max(1));
+    let numa = nodes.is_some_and(|nodes| nodes > 1).then_some("select --cores on the NUMA node of the network card");
+    let cores = |cores: &String| if cores.is_empty() { "none".to_string() } else { cores.clone() };
+    let governor = |found: &[String]| if found.is_empty() { "not available".to_string() } else { found.join(" ") };
     vec![
-        check("Cores", Some(cores_text(facts)), few),
-        check("Isolated cores", Some(facts.isolated.clone().unwrap_or_else(|| "none".to_string())), isolated),
-        check("Tickless cores (nohz_full)", Some(facts.nohz_full.clone().unwrap_or_else(|| "none".to_string())), None),
-        check("SMT siblings", Some(list(&facts.smt_siblings).unwrap_or_else(|| "none".to_string())), shared),
-        check("NUMA nodes", Some(facts.numa_nodes.len().max(1).to_string()), numa),
+        check("Cores", (facts.cores > 0).then(|| cores_text(facts)), few),
+        check("Isolated cores", facts.isolated.as_ref().map(cores), isolated),
+        check("Tickless cores (nohz_full)", facts.nohz_full.as_ref().map(cores), None),
+        check("SMT siblings", facts.smt_siblings.as_ref().map(|siblings| list(siblings, " ")), shared),
+        check("NUMA nodes", nodes.map(|nodes| nodes.to_string()), numa),
         check(
             "Frequency governor",
-            Some(list(&facts.governors).unwrap_or_else(|| "not available".to_string())),
+            governors.map(governor),
             slow.then_some("idle cores reduce their frequency: run cpupower frequency-set -g performance"),
         ),
     ]
@@ -88,27 +131,27 @@ fn cores_text(facts: &Facts) -> String {
 }
 
 fn clock(facts: &Facts) -> Vec<Check> {
-    let invariant = facts.constant_tsc && facts.nonstop_tsc;
-    let flags: Vec<&str> = [("constant_tsc", facts.constant_tsc), ("nonstop_tsc", facts.nonstop_tsc)]
-        .iter()
-        .filter(|(_, present)| *present)
-        .map(|(name, _)| *name)
-        .collect();
-    let flags = if flags.is_empty() { "none".to_string() } else { flags.join(" ") };
-    let source = facts.clocksource.as_deref();
-    let read_fast = matches!(source, Some("tsc" | "kvm-clock"));
+    let flags = [("constant_tsc", facts.constant_tsc), ("nonstop_tsc", facts.nonstop_tsc)];
+    let known = flags.iter().all(|(_, present)| present.is_some());
+    let present: Vec<String> =
+        flags.iter().filter(|(_, present)| *present == Some(true)).map(|(name, _)| (*name).to_string()).collect();
+    let invariant = present.len() == flags.len();
+    let read_fast = |source: &String| matches!(source.as_str(), "tsc" | "kvm-clock");
     vec![
         check(
             "TSC flags",
-            Some(flags),
-            (!invariant).then_some(
+            known.then(|| list(&present, " ")),
+            (known && !invariant).then_some(
                 "the TSC is not invariant: CLOCK_MONOTONIC is read instead, which costs 12 ns more per reading",
             ),
         ),
         check(
             "Clock source",
             facts.clocksource.clone(),
-            (!read_fast)
+            facts
+                .clocksource
+                .as_ref()
+                .is_some_and(|source| !read_fast(source))
                 .then_some("the kernel does not use the TSC as its clock source: every reading of the time is slower"),
         ),
         wall_clock(facts),
@@ -129,23 +172,23 @@ fn wall_clock(facts: &Facts) -> Check {
 
 fn limits(facts: &Facts) -> Vec<Check> {
     let uring = match facts.io_uring_disabled {
-        Some(0) => ("allowed", None),
+        Some(0) => (Some("allowed"), None),
         Some(1) => (
-            "allowed for one group",
+            Some("allowed for one group"),
             Some("run sysctl kernel.io_uring_disabled=0, or join the group kernel.io_uring_group"),
         ),
         Some(_) => (
-            "forbidden",
+            Some("forbidden"),
             Some("ringmark receives with epoll instead: sysctl kernel.io_uring_disabled=0 allows io_uring"),
         ),
-        None => ("-", None),
+        None => (None, None),
     };
     let files = |limit: Option<u64>| limit.map_or("unlimited".to_string(), |limit| limit.to_string());
     let few_files = facts.open_files_hard.is_some_and(|hard| hard < MIN_OPEN_FILES);
     let ports = facts.local_ports.map(|(first, last)| format!("{first} to {last}"));
     let few_ports = facts.port_count().is_some_and(|count| count < MIN_PORTS);
     vec![
-        check("io_uring", Some(uring.0.to_string()), uring.1),
+        check("io_uring", uring.0.map(str::to_string), uring.1),
         check(
             "Open files (soft, hard)",
             Some(format!("{}, {}", files(facts.open_files_soft), files(facts.open_files_hard))),
@@ -202,10 +245,10 @@ mod tests {
             kernel: Some("6.12.1-generic".to_string()),
             cores: 8,
             isolated: Some("2-7".to_string()),
-            constant_tsc: true,
-            nonstop_tsc: true,
+            constant_tsc: Some(true),
+            nonstop_tsc: Some(true),
             clocksource: Some("tsc".to_string()),
-            governors: vec!["performance".to_string()],
+            governors: Some(vec!["performance".to_string()]),
             io_uring_disabled: Some(0),
             open_files_soft: Some(1024),
             open_files_hard: Some(1 << 20),
@@ -232,13 +275,13 @@ mod tests {
     fn every_problem_has_advice() {
         let bad = Facts {
             kernel: Some("5.10.0".to_string()),
-            virtualisation: vec!["container".to_string()],
+            virtualisation: Some(vec!["container".to_string()]),
             cores: 1,
-            isolated: None,
-            smt_siblings: vec!["0,1".to_string()],
-            numa_nodes: vec!["0".to_string(), "1".to_string()],
-            governors: vec!["powersave".to_string()],
-            nonstop_tsc: false,
+            isolated: Some(String::new()),
+            smt_siblings: Some(vec!["0,1".to_string()]),
+            numa_nodes: Some(vec!["0".to_string(), "1".to_string()]),
+            governors: Some(vec!["powersave".to_string()]),
+            nonstop_tsc: Some(false),
             clocksource: Some("hpet".to_string()),
             io_uring_disabled: Some(2),
             open_files_hard: Some(1024),
@@ -260,8 +303,43 @@ mod tests {
         assert_eq!(kernel_advice(Some("unreadable")), None);
     }
 
+    /// What a system call answers is found everywhere, and nothing else is called good where there are no files.
     #[test]
-    fn unknown_facts_are_accepted() {
-        assert!(evaluate(&Facts::default()).iter().all(|check| !check.value.is_empty()));
+    fn what_cannot_be_read_is_unknown() {
+        let empty = tempfile::tempdir().unwrap();
+        let checks = evaluate(&Facts::collect_below(empty.path()));
+        for check in &checks {
+            let from_calls = ["Cores", "Wall clock", "Open files (soft, hard)"].contains(&check.name);
+            assert!(from_calls || check.verdict == Verdict::Unknown, "{check:?}");
+            assert_eq!(check.verdict == Verdict::Unknown, check.value.is_none(), "{check:?}");
+        }
+        let names = |facts: &Facts| evaluate(facts).iter().map(|check| check.name).collect::<Vec<_>>();
+        assert_eq!(names(&Facts::default()), names(&good()));
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_have_is_not_unknown() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write("proc/cpuinfo", "model name : Some CPU\nflags : constant_tsc nonstop_tsc\n");
+        write("sys/devices/system/cpu/isolated", "\n");
+        write("sys/devices/system/cpu/nohz_full", "  (null)\n");
+        let checks = evaluate(&Facts::collect_below(root.path()));
+        let found = |name: &str| {
+            let check = checks.iter().find(|check| check.name == name).unwrap();
+            (check.value.as_deref(), check.verdict)
+        };
+        assert_eq!(found("Virtualisation"), (Some("none detected"), Verdict::Ok));
+        assert_eq!(found("Isolated cores"), (Some("none"), Verdict::Note));
+        assert_eq!(found("Tickless cores (nohz_full)"), (Some("none"), Verdict::Ok));
+        assert_eq!(found("SMT siblings"), (Some("none"), Verdict::Ok));
+        assert_eq!(found("NUMA nodes"), (Some("1"), Verdict::Ok));
+        assert_eq!(found("Frequency governor"), (Some("not available"), Verdict::Ok));
+        assert_eq!(found("TSC flags"), (Some("constant_tsc nonstop_tsc"), Verdict::Ok));
+        assert_eq!(found("Mitigations"), (None, Verdict::Unknown));
     }
 }

@@ -15,25 +15,25 @@ use crate::stats::failure_texts::FailureText;
 use crate::stats::quantile::{LEVELS, Level, Quantile, Series};
 use crate::stats::slo::Judged;
 use crate::stats::speed::SpeedRow;
-use crate::visible::visible;
+use crate::visible::{visible, visible_line};
 
 /// Lines are at least this long, even on narrower screens.
 const NARROWEST: usize = 60;
+/// Text from elsewhere does not make the summary wider than this many columns.
+const WIDEST: usize = 80;
 
 /// Everything about a run: void findings, summary, failures, percentiles, the client's own figures, findings.
 pub fn render(s: &Summary, width: usize) -> String {
     render_stored(s, None, width)
 }
 
-/// The same of a run in this database, which the summary names.
+/// The same of a run in this database, whose path follows the summary.
 pub fn render_stored(s: &Summary, database: Option<&Path>, width: usize) -> String {
     let width = width.max(NARROWEST);
     let mut out = String::new();
     out.push_str(&findings(s, width, "VOID: do not use these figures.", |severity| severity == Severity::Void));
     out.push_str("Benchmarking summary:\n");
-    let mut summary = summary_table(s, |_| true);
-    summary.rows.extend(database.map(|path| vec![DATABASE_PATH.to_string(), path.display().to_string()]));
-    out.push_str(&summary.render());
+    out.push_str(&with_database(summary_table(s, |_| true), database));
     out.push_str(&slo(s, width));
     out.push_str(&speed(s));
     out.push_str(&failures(s, width));
@@ -70,6 +70,17 @@ fn summary_table(s: &Summary, wanted: impl Fn(&Row) -> bool) -> Table {
         rows: shown.map(|row| vec![row.key.en().to_string(), row.value.text()]).collect(),
         grid: true,
     }
+}
+
+/// The table with the path of the database: its last row if that leaves it within [`WIDEST`], otherwise a line below it.
+fn with_database(mut table: Table, database: Option<&Path>) -> String {
+    let Some(path) = database.map(|path| path.display().to_string()) else { return table.render() };
+    table.rows.push(vec![DATABASE_PATH.to_string(), path]);
+    if table.width() <= WIDEST {
+        return table.render();
+    }
+    let below = table.rows.pop().unwrap_or_default().join(": ");
+    format!("{}{}\n", table.render(), visible_line(&below))
 }
 
 fn slo(s: &Summary, width: usize) -> String {

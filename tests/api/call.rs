@@ -75,6 +75,10 @@ impl Call {
         file + &self.column("SELECT value FROM run WHERE key = 'arguments'").join("")
     }
 
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(only_folder(&self.folder.path().join("out")).join("benchmark.log")).unwrap()
+    }
+
     pub fn number(&self, key: &str) -> f64 {
         self.summary()[key].as_f64().unwrap_or_else(|| panic!("{key}: {:#}", self.summary()))
     }

@@ -322,6 +322,31 @@ fn random_prompts() {
     assert_eq!((&call.bodies()[0]["min_tokens"], &call.bodies()[0]["max_tokens"]), (&json!(128), &json!(128)));
 }
 
+/// No prefix cache answers the second call of the day, and what was sent can be sent again.
+#[test]
+fn a_call_logs_the_salt_that_gives_its_bytes_again() {
+    let call = |more: &[&str]| {
+        let tokenizer = tokenizer("qwen2_5");
+        let random =
+            ["--url", "mock:?ttft=1ms&tokens=2", "-n", "4", "--dataset", "random", "--tokenizer-path", &tokenizer];
+        let lengths = ["--min-prompt-length", "12", "--max-prompt-length", "40"];
+        let arguments: Vec<String> = [&random[..], &lengths, more].concat().into_iter().map(str::to_string).collect();
+        let call = perf(&arguments, &[]);
+        call.check(4.0);
+        let mut texts: Vec<String> = call.bodies().iter().map(|body| body["messages"].to_string()).collect();
+        texts.sort();
+        let log = call.log();
+        let line =
+            log.lines().find(|line| line.contains(" gives the same bytes again")).unwrap_or_else(|| panic!("{log}"));
+        let value = |flag: &str| line.split(&format!("{flag} ")).nth(1).unwrap().split(' ').next().unwrap().to_string();
+        (texts, value("--data-seed"), value("--salt"))
+    };
+    let (first, second) = (call(&[]), call(&[]));
+    assert!(first.0.iter().all(|text| !second.0.contains(text)), "{first:?} {second:?}");
+    assert_eq!(first.1, second.1, "lengths and schedule are those of every call");
+    assert_eq!(call(&["--data-seed", &first.1, "--salt", &first.2]), first);
+}
+
 #[test]
 fn a_sweep_of_random_prompts() {
     let call = run(SWEEP);

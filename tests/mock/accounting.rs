@@ -63,13 +63,14 @@ fn coalesce_sends_several_events_per_write() {
 
 #[test]
 fn bursts_are_sent_at_multiples_of_the_period() {
-    let mock = start("ttft=1ms&burst=40ms&tokens=3");
+    let mock = start("ttft=1ms&burst=400ms&tokens=3");
     let mut streams: Vec<TcpStream> = (0..4).map(|_| connect(&mock)).collect();
     streams.iter_mut().for_each(|stream| send(stream, "POST", CHAT, &chat(STREAM)));
     streams.iter_mut().for_each(|stream| assert!(receive(stream).complete));
     for truth in truth_of(&mock, 4) {
         for send in truth.sends {
-            assert!(send.0 % 40_000_000 < 30_000_000, "sent {} ns after the burst time", send.0 % 40_000_000);
+            // Half of the period is more than a busy machine delays a send by.
+            assert!(send.0 % 400_000_000 < 200_000_000, "sent {} ns after the burst time", send.0 % 400_000_000);
         }
     }
 }

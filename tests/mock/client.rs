@@ -151,11 +151,11 @@ pub fn is_output(event: &Value) -> bool {
     ["content", "reasoning_content", "tool_calls"].iter().any(|name| !delta[name].is_null() && delta[name] != "")
 }
 
-/// The request records, once `count` requests have ended.
+/// The request records, once `count` requests have ended and none is in progress.
 pub fn truth_of(mock: &Mock, count: usize) -> Vec<Truth> {
     for _ in 0..500 {
         let truth = mock.truth();
-        if truth.len() >= count {
+        if truth.len() >= count && mock.stats().in_flight == 0 {
             return truth;
         }
         std::thread::sleep(Duration::from_millis(10));

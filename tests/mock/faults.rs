@@ -105,7 +105,7 @@ fn hanging_responses_end_when_the_client_closes() {
     let mock = start("ttft=1ms&itl=1ms&tokens=6&fault=hang");
     let mut stream = connect(&mock);
     send(&mut stream, "POST", CHAT, &chat(STREAM));
-    stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(1000))).unwrap();
     let reply = receive(&mut stream);
     assert!(!reply.complete && !reply.closed && !reply.reset);
     assert!(mock.truth().is_empty());

@@ -33,7 +33,7 @@ fn role_styles_are_followed() {
     let mock = start("role=separate&ttft=60s");
     let mut stream = connect(&mock);
     send(&mut stream, "POST", CHAT, &chat(STREAM));
-    stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(1000))).unwrap();
     let reply = receive(&mut stream);
     assert!(!reply.complete && reply.events().len() == 1, "{reply:?}");
 }

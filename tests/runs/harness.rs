@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use ringmark::log::Log;
-use ringmark::mock::{Config, Mock};
+use ringmark::mock::{Config, Mock, Truth};
 use ringmark::plan::{Plan, Transport};
 use ringmark::record::{Block, Outcome, Phase, RequestRecord};
 use ringmark::run::{PhaseProgress, RunContext, RunError, run};
@@ -24,6 +25,17 @@ use ringmark::time::Tick;
 pub fn mock(query: &str) -> Mock {
     let config = Config::from_query(query).unwrap();
     Mock::start(&config, &[], SocketAddr::from(([127, 0, 0, 1], 0))).unwrap()
+}
+
+/// The mock's records once none of its requests is in progress: it may end one after the client has the whole response.
+pub fn truths(mock: &Mock) -> Vec<Truth> {
+    for _ in 0..6_000 {
+        if mock.stats().in_flight == 0 {
+            return mock.truth();
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("requests are still in progress: {:?}", mock.stats());
 }
 
 /// A request from the database.

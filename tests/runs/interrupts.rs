@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use super::harness::{FinishedRun, mock, perf, perf_until, spec};
+use super::harness::{FinishedRun, mock, perf, perf_until, spec, truths};
 use ringmark::engine::worker_state::STOP_OFFERING;
 use ringmark::mock::Mock;
 use ringmark::spec::Spec;
 
 /// Runs `load` until `mock` has received `requests` requests, and interrupts it then.
-fn interrupted(load: &Spec, mock: &Mock, requests: u64) -> FinishedRun {
+pub(super) fn interrupted(load: &Spec, mock: &Mock, requests: u64) -> FinishedRun {
     mock.reset();
     let before = mock.stats().requests;
     let stop = Arc::new(AtomicU8::new(0));
@@ -28,7 +28,7 @@ fn interrupted(load: &Spec, mock: &Mock, requests: u64) -> FinishedRun {
 /// Asserts that what the mock received is what was recorded, each request once.
 fn assert_sent_once(run: &FinishedRun, mock: &Mock) {
     run.assert_totals();
-    let mut received: Vec<String> = mock.truth().into_iter().map(|truth| truth.request_id).collect();
+    let mut received: Vec<String> = truths(mock).into_iter().map(|truth| truth.request_id).collect();
     received.retain(|id| id.contains("-m"));
     received.sort_unstable();
     let count = received.len();

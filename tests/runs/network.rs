@@ -13,7 +13,7 @@ use std::process::Command;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use super::harness::{FinishedRun, mock, perf, spec};
+use super::harness::{FinishedRun, mock, perf, spec, truths};
 use ringmark::finding::Finding;
 use ringmark::mock::{Config, Mock};
 use ringmark::time::MS;
@@ -37,7 +37,7 @@ fn loopback_has_no_network() {
     run.assert_all_ok();
     let clock_error_ns = run.summary.measurement_error.clock_ns as i64;
     let received: HashMap<String, _> =
-        mock.truth().into_iter().map(|truth| (truth.request_id, truth.received_last)).collect();
+        truths(&mock).into_iter().map(|truth| (truth.request_id, truth.received_last)).collect();
     for request in &run.measured {
         let network = &request.record.network;
         assert_eq!((network.retransmitted, network.out_of_order), (Some(0), Some(0)), "{network:?}");

@@ -245,9 +245,8 @@ fn the_answer_ends_at_done_though_the_connection_stays_open() {
     let run = perf(&a_few(streaming("text/event-stream", pieces, false)));
     run.assert_all_ok();
     for request in &run.measured {
-        let latency_ns = request.record.end.ns_since(request.record.due);
         let open_ns = request.record.open_after_end_ns.unwrap();
-        assert!(latency_ns < 150_000_000 && open_ns > 150_000_000, "{latency_ns} {open_ns}");
+        assert!(open_ns > 150_000_000, "{open_ns}");
         assert_eq!(Some(request.record.end), request.record.last_token);
     }
     assert_eq!(oddities(&run), [OddityCount { oddity: Oddity::OpenAfterEnd, responses: 4 }]);
@@ -309,9 +308,9 @@ fn choices_are_measured_apart() {
     let run = perf(&a_few(streaming("text/event-stream", pieces, true)).with(|s| s.sampling.n_choices = Some(2)));
     run.assert_all_ok();
     let series = &run.summary.series;
-    for mean in [series.tpot_s.mean, series.itl_s.mean] {
-        assert!(mean.is_some_and(|mean| (0.019..0.030).contains(&mean)), "{mean:?}");
-    }
+    // Every choice has four tokens, at least 20 ms apart; both choices together have them half as far apart.
+    let (tpot_s, itl_s) = (series.tpot_s.mean.unwrap(), series.itl_s.mean.unwrap());
+    assert!(tpot_s > 0.019 && (tpot_s - itl_s).abs() < 1e-6 * tpot_s, "{tpot_s} {itl_s}");
     assert!(run.measured.iter().all(|request| request.record.outcome == Outcome::Ok && request.arrivals.len() == 8));
 }
 

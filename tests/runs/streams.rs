@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::data_support::tokenizer;
 use super::harness::{FinishedRun, mock, perf, perf_until, spec};
+use super::interrupts::interrupted;
 
 fn endless(base: Spec, duration_s: f64) -> Spec {
     base.with(|s| {
@@ -54,7 +55,8 @@ fn most_repeats(run: &FinishedRun) -> Option<(u64, u64)> {
 #[test]
 fn random_prompts_never_repeat_and_are_those_of_a_run_with_a_number() {
     let mock = mock("ttft=0&itl=0&tokens=1");
-    let base = endless(spec(&mock), 2.0).with(|s| {
+    // The number of requests ends the run, whatever time they take.
+    let base = endless(spec(&mock), 120.0).with(|s| {
         s.data.dataset = Some("random".to_string());
         s.data.tokenizer_path = Some(tokenizer("deepseek"));
         s.data.min_prompt_length = 12;
@@ -68,7 +70,7 @@ fn random_prompts_never_repeat_and_are_those_of_a_run_with_a_number() {
     });
     let mut whole = None;
     for load in [base, open] {
-        let run = perf(&load);
+        let run = interrupted(&load, &mock, 1_200);
         run.assert_all_ok();
         let (measured, warmup) = (prompts(&run, "measured"), prompts(&run, "warmup"));
         assert!(measured.len() > 1_000, "{} requests", measured.len());
@@ -93,7 +95,7 @@ fn random_prompts_never_repeat_and_are_those_of_a_run_with_a_number() {
 #[test]
 fn random_conversations_never_repeat_and_are_those_of_a_run_with_a_number() {
     let mock = mock("ttft=0&itl=0&tokens=1");
-    let run = perf(&endless(spec(&mock), 3.0).with(|s| {
+    let load = endless(spec(&mock), 120.0).with(|s| {
         s.data.dataset = Some("random_multi_turn".to_string());
         s.data.multi_turn = true;
         s.data.tokenizer_path = Some(tokenizer("deepseek"));
@@ -103,7 +105,8 @@ fn random_conversations_never_repeat_and_are_those_of_a_run_with_a_number() {
         s.data.max_turns = Some(3);
         s.load.warmup_num = 10.0;
         s.load.parallel = vec![8];
-    }));
+    });
+    let run = interrupted(&load, &mock, 500);
     run.assert_totals();
     assert_eq!(run.outcomes(), [("ok", run.measured.len())]);
     let number = |kept: &super::harness::StoredRequest| kept.record.conversation.unwrap();

@@ -1,11 +1,9 @@
 //! Compares the records of runs with the mock's ground truth: contents, counts and times.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
 
-use super::harness::{FinishedRun, StoredRequest, mock, perf, perf_until, spec};
+use super::harness::{self, FinishedRun, StoredRequest, mock, perf, spec};
+use super::interrupts::interrupted;
 use ringmark::finding::Finding;
 use ringmark::mock::{Mock, Truth};
 use ringmark::plan::Save;
@@ -13,15 +11,9 @@ use ringmark::record::{Finish, Outcome, TokenSource};
 use ringmark::spec::Spec;
 use ringmark::time::{MS, S, Tick};
 
-/// The mock's records by request id. Waits for them, because the mock may finish a record after the client.
-fn truths(mock: &Mock, expected: usize) -> HashMap<String, Truth> {
-    for _ in 0..200 {
-        if mock.truth().len() >= expected {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    mock.truth().into_iter().map(|truth| (truth.request_id.clone(), truth)).collect()
+/// The mock's records by request id.
+fn truths(mock: &Mock) -> HashMap<String, Truth> {
+    harness::truths(mock).into_iter().map(|truth| (truth.request_id.clone(), truth)).collect()
 }
 
 /// Each measured request with the mock's record.
@@ -34,7 +26,7 @@ fn join<'a>(run: &'a FinishedRun, truths: &'a HashMap<String, Truth>) -> Vec<(&'
 /// Lags are taken from streamed responses only (one that ends with its connection has no kernel timestamp), and from
 /// the last event of each read, because only its arrival time is exact.
 fn assert_times_agree(run: &FinishedRun, mock: &Mock) {
-    let truths = truths(mock, run.measured.len());
+    let truths = truths(mock);
     // The mock reads the kernel's clock; the client's may be off by as much as it says.
     let clock_error_ns = run.summary.measurement_error.clock_ns as i64;
     let mut lags = Vec::new();
@@ -76,8 +68,9 @@ fn every_event_is_recorded_once_after_its_send_time() {
 
 #[test]
 fn events_of_several_choices_are_not_coalesced() {
-    // Each choice has one event in a write, however many are in a read.
-    let mock = mock("ttft=5ms&itl=20ms&tokens=6&coalesce=3");
+    // Each choice has one event in a write, however many are in a read. The writes are so far apart that a busy machine does
+    // not read two of them at once.
+    let mock = mock("ttft=5ms&itl=200ms&tokens=4&coalesce=3");
     let run = perf(&spec(&mock).with(|s| {
         s.sampling.n_choices = Some(3);
         s.load.number = vec![8];
@@ -102,7 +95,7 @@ fn error_bounds_contain_the_true_medians() {
             s.load.number = vec![80];
         }));
         run.assert_all_ok();
-        let truths = truths(&mock, run.measured.len());
+        let truths = truths(&mock);
         // An event was sent at some time of the mock's system call, which is long if the mock lost its core in it.
         let (mut gaps, mut per_token, mut first) = (Vec::new(), Vec::new(), Vec::new());
         for (request, truth) in join(&run, &truths) {
@@ -166,8 +159,9 @@ fn coalesced_events_are_counted() {
 #[test]
 fn exactly_parallel_requests_are_in_flight() {
     for (parallel, workers) in [(1, 1), (7, 1), (7, 2), (2, 3), (50, 3)] {
-        let mock = mock("ttft=20ms&itl=1ms&tokens=3");
-        let number = vec![u64::from(parallel) * 4];
+        // So long that all slots are in use at once, however late a worker of a busy machine begins.
+        let mock = mock("ttft=150ms&itl=1ms&tokens=3");
+        let number = vec![u64::from(parallel) * 2];
         let load = spec(&mock).with(|s| {
             s.load.parallel = vec![parallel];
             s.load.number = number;
@@ -187,7 +181,7 @@ fn requests_and_schedule(mock: &Mock, workers: usize, load: &Spec) -> (Vec<(u32,
     mock.reset();
     let run = perf(&load.clone().with(|s| s.client.workers = Some(workers)));
     run.assert_all_ok();
-    let truths = truths(mock, run.measured.len());
+    let truths = truths(mock);
     let tokens = join(&run, &truths).iter().map(|(_, truth)| (truth.prompt_tokens, truth.output_tokens)).collect();
     let first = run.measured[0].record.due;
     (tokens, run.measured.iter().map(|request| request.record.due.ns_since(first)).collect())
@@ -412,21 +406,11 @@ fn token_counts_come_from_the_server_or_are_unknown() {
 #[test]
 fn interrupts_keep_the_records() {
     let mock = mock("ttft=10ms&itl=1ms&tokens=5");
-    let stop = Arc::new(AtomicU8::new(0));
-    let stop_flag = stop.clone();
-    let interrupter = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(300));
-        stop_flag.store(ringmark::engine::worker_state::STOP_OFFERING, Ordering::SeqCst);
+    let load = spec(&mock).with(|s| {
+        s.load.number = vec![100_000];
+        s.client.workers = Some(2);
     });
-    let run = perf_until(
-        &spec(&mock).with(|s| {
-            s.load.number = vec![100_000];
-            s.client.workers = Some(2);
-        }),
-        stop,
-    )
-    .unwrap();
-    interrupter.join().unwrap();
+    let run = interrupted(&load, &mock, 40);
     run.assert_totals();
     assert!(run.summary.counts.ok > 0 && run.summary.counts.unsent > 0);
     assert!(

@@ -87,6 +87,11 @@ fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).to_string()
 }
 
+/// A busy machine can make the figures void.
+fn assert_measured(output: &Output) {
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{}", text(output));
+}
+
 #[test]
 fn each_load_of_a_sweep_is_a_separate_series() {
     let stage = Stage::new("behaves");
@@ -95,7 +100,7 @@ fn each_load_of_a_sweep_is_a_separate_series() {
         "--cores {} --parallel 1 2 --number 20 35 --log-every-n-query 10 --wandb-api-key hidden-one --api-key hidden-two",
         cores[0]
     ));
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_measured(&output);
     let init = &stage.notes("init")[0];
     assert_eq!((&init["options"]["project"], &init["options"]["name"]), (&json!("perf_benchmark"), &json!("my: run")));
     assert_eq!(init["key"], "hidden-one");
@@ -145,7 +150,7 @@ fn check_no_key_is_stored(stage: &Stage) {
 fn figures_of_a_single_run_have_no_load_prefix() {
     let stage = Stage::new("behaves");
     let output = stage.ringmark("--number 25 --log-every-n-query 0 --swanlab-api-key local");
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_measured(&output);
     let wanted = &stage.notes("init")[0]["options"];
     assert_eq!(
         (&wanted["mode"], &wanted["project"], &wanted["name"]),
@@ -163,7 +168,7 @@ fn figures_of_a_single_run_have_no_load_prefix() {
 fn slow_sdks_get_fewer_points_and_all_results() {
     let stage = Stage::new("is_slow");
     let output = stage.ringmark("--number 600 --parallel 4 --log-every-n-query 1 --visualizer wandb --quiet");
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_measured(&output);
     let points = stage.notes("log").iter().filter(|note| note["values"].get("ok").is_some()).count();
     assert!((2..600).contains(&points), "{points}");
     assert!(stage.log().contains("points of the curves did not reach wandb"), "{}", stage.log());
@@ -177,7 +182,7 @@ fn slow_sdks_get_fewer_points_and_all_results() {
 fn dying_sdks_do_not_affect_requests() {
     let stage = Stage::new("dies");
     let output = stage.ringmark("--number 300 --parallel 4 --log-every-n-query 1 --visualizer wandb");
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_measured(&output);
     assert!(String::from_utf8_lossy(&output.stdout).contains("Succeed requests"));
     let log = stage.log();
     assert!(log.contains("Caution: wandb may lack figures") && log.contains("exit status: 7"), "{log}");

@@ -163,6 +163,22 @@ counted() {
     check_tokens text 300
 }
 
+# A second call with the same flags has other prompts, so that the server's prefix cache does not answer it.
+not_cached() {
+    local random=(--model tiny --dataset random --tokenizer-path "$tokenizer" --number 8 --parallel 1 --max-tokens 4
+        --url "http://127.0.0.1:$1/v1/completions" --min-prompt-length 300 --max-prompt-length 300)
+    run first 8 "${random[@]}"
+    run second 8 "${random[@]}"
+    python3 - "$scratch/out/second" <<'CHECK' || fail "the second call was answered from the prefix cache"
+import pathlib, sqlite3, sys
+database = next(pathlib.Path(sys.argv[1]).glob("*/benchmark_data.db"))
+query = "SELECT count(cached_tokens), sum(cached_tokens), sum(input_tokens) FROM request WHERE phase = 'measured'"
+counted, cached, tokens = sqlite3.connect(database).execute(query).fetchone()
+print(f"llamacpp: {cached} of {tokens} input tokens of a second call cached")
+sys.exit(0 if counted == 8 and cached < 0.01 * tokens else 1)
+CHECK
+}
+
 # Twenty conversations of three turns each.
 conversations() {
     run conversations 60 --model tiny --number 20 --parallel "$parallel" --max-tokens 12 \
@@ -203,6 +219,7 @@ measure whole 40 --url "http://127.0.0.1:$generate/v1/chat/completions" --no-str
 measure program 10 --url "http://127.0.0.1:$generate/completion" --api "$here/../examples/api/llamacpp_native.py"
 documented "$generate"
 counted "$generate"
+not_cached "$generate"
 conversations "$generate"
 local_server
 other_apis

@@ -39,16 +39,21 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// A busy machine can make the figures void.
+fn assert_measured(output: &Output) {
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{}", stderr(output));
+}
+
 #[test]
 fn openqa_is_downloaded_without_a_path() {
     let questions = fs::read(data_support::data("open_qa.jsonl")).unwrap();
     let server = Server::start(modelscope(vec![("/datasets/AI-ModelScope/HC3-Chinese/open_qa.jsonl", questions)]));
     let home = tempfile::tempdir().unwrap();
     let first = perf(home.path(), &server.url(), &["--dataset", "openqa"]);
-    assert!(first.status.success(), "{}", stderr(&first));
+    assert_measured(&first);
     assert!(stderr(&first).contains("fetching http://127.0.0.1"), "{}", stderr(&first));
     let second = perf(home.path(), &server.url(), &["--dataset", "openqa", "--quiet", "--name", "again"]);
-    assert!(second.status.success(), "{}", stderr(&second));
+    assert_measured(&second);
     assert_eq!(server.requests().len(), 1);
     let log = fs::read_to_string(home.path().join("out/again/benchmark.log")).unwrap();
     assert!(log.contains("HC3-Chinese/open_qa.jsonl (from the cache)"), "{log}");
@@ -69,7 +74,7 @@ fn tokenizers_are_downloaded_by_id() {
     let random = ["--dataset", "random", "--max-prompt-length", "40", "--min-prompt-length", "40"];
     let hub = ["--tokenizer-path", "Qwen/Qwen2.5-0.5B-Instruct", "--data-source", "huggingface"];
     let output = perf(home.path(), &server.url(), &[&random[..], &hub[..]].concat());
-    assert!(output.status.success(), "{}", stderr(&output));
+    assert_measured(&output);
     let count = server.requests().len();
     // A folder of that name takes precedence, and nothing is requested.
     let local = home.path().join("Qwen/Qwen2.5-0.5B-Instruct");
@@ -108,7 +113,7 @@ fn hub_connections_use_tls_with_the_systems_certificates() {
     let output = command(home.path(), &plain, &arguments).env("SSL_CERT_FILE", &roots).output().unwrap();
     assert!(stderr(&output).contains("it does not speak TLS; write http://"), "{}", stderr(&output));
     let output = call(&roots);
-    assert!(output.status.success(), "{}", stderr(&output));
+    assert_measured(&output);
 }
 
 #[test]
