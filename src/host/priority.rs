@@ -8,3 +8,10 @@ const WORKER_NICENESS: i32 = -10;
 pub fn raise_priority() -> bool {
     rustix::process::setpriority_process(None, WORKER_NICENESS).is_ok()
 }
+
+/// Lowers the priority of the calling thread as far as possible, so that it hardly delays other threads on its core.
+pub fn lower_priority() {
+    const LOWEST: i32 = 19;
+    // A lower priority needs no right.
+    let _ = rustix::process::setpriority_process(None, LOWEST);
+}

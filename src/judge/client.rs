@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -16,15 +16,18 @@ use serde::{Deserialize, Serialize};
 use super::Judging;
 use super::observed::MAX_TESTS;
 use super::scenario::FREEZE;
-use crate::host::{affinity, children};
+use crate::host::{affinity, children, priority};
 use crate::mock::Mock;
 use crate::secrets::is_secret_name;
-use crate::server::process::{self, Process, family};
+use crate::server::process::{self, Process, family, refreshed};
 
 /// Pause between two samples of the client's processes.
 const SAMPLE_PERIOD: Duration = Duration::from_millis(50);
 /// Time over which the busiest thread is determined.
 const THREAD_PERIOD: Duration = Duration::from_secs(1);
+/// Pause between two scans of all processes while answers arrive. A scan takes milliseconds, which a client on the same core
+/// could lose, so the processes that are known already are sampled alone in between.
+const SCAN_PERIOD: Duration = Duration::from_secs(1);
 /// When a client is stopped, after the first answer of its load has begun. Answers last longer.
 const FREEZE_AFTER: Duration = Duration::from_millis(200);
 /// Bytes of the end of each output that are kept.
@@ -150,23 +153,15 @@ pub fn run(
     let began = Instant::now();
     let mut watch = Watch::new(child.id());
     let mut run = ClientRun { command: words.to_vec(), frozen: freeze.then_some(false), ..ClientRun::default() };
-    let ended = loop {
-        watch.sample(mock);
-        if let Some(status) = children::try_wait(&mut child).map_err(io_error)? {
-            break Some(status);
-        }
-        if run.frozen == Some(false) && watch.answering_since.is_some_and(|since| since.elapsed() >= FREEZE_AFTER) {
-            process::signal(child.id(), &watch.members, Signal::STOP);
-            std::thread::sleep(FREEZE);
-            process::signal(child.id(), &watch.members, Signal::CONT);
-            run.frozen = Some(true);
-        }
-        if stop.load(Relaxed) != 0 || began.elapsed() >= timeout {
-            run.timed_out = stop.load(Relaxed) == 0;
-            break None;
-        }
-        std::thread::sleep(SAMPLE_PERIOD);
-    };
+    // On a thread of its own: its low priority is not that of the next client.
+    let ended = std::thread::scope(|scope| {
+        let watching = scope.spawn(|| {
+            priority::lower_priority();
+            watch_to_end(&mut child, &mut watch, &mut run, mock, began + timeout, stop)
+        });
+        watching.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    let ended = ended.map_err(io_error)?;
     // The client itself if it has not ended, and whatever it has left behind.
     process::stop(&mut child, &mark, &watch.members);
     let status = match ended {
@@ -185,6 +180,36 @@ pub fn run(
     run.stdout = tail(&folder.join(STDOUT));
     run.stderr.insert_str(0, &tail(&folder.join(STDERR)));
     Ok(run)
+}
+
+/// Samples the client's processes until it ends, and stops them for a while if `run.frozen` is `Some(false)`. Returns the
+/// client's status, or `None` if it has not ended when `deadline` comes or `stop` is set.
+fn watch_to_end(
+    child: &mut Child,
+    watch: &mut Watch,
+    run: &mut ClientRun,
+    mock: &Mock,
+    deadline: Instant,
+    stop: &AtomicU8,
+) -> std::io::Result<Option<ExitStatus>> {
+    loop {
+        watch.sample(mock);
+        if let Some(status) = children::try_wait(child)? {
+            return Ok(Some(status));
+        }
+        if run.frozen == Some(false) && watch.answering_since.is_some_and(|since| since.elapsed() >= FREEZE_AFTER) {
+            watch.scan();
+            process::signal(child.id(), &watch.members, Signal::STOP);
+            std::thread::sleep(FREEZE);
+            process::signal(child.id(), &watch.members, Signal::CONT);
+            run.frozen = Some(true);
+        }
+        if stop.load(Relaxed) != 0 || Instant::now() >= deadline {
+            run.timed_out = stop.load(Relaxed) == 0;
+            return Ok(None);
+        }
+        std::thread::sleep(SAMPLE_PERIOD);
+    }
 }
 
 /// The file in the client's folder with its standard output.
@@ -243,6 +268,8 @@ struct Watch {
     /// CPU time of each process, clock ticks, by pid and start time.
     cpu_ticks: BTreeMap<(u32, u64), u64>,
     members: Vec<Process>,
+    /// When all processes were scanned for members.
+    scanned_at: Instant,
     /// CPU seconds of the client and output events of the mock, at the same time.
     points: Vec<(f64, u64)>,
     peak_rss_pages: u64,
@@ -262,6 +289,7 @@ impl Watch {
             leader,
             cpu_ticks: BTreeMap::new(),
             members: Vec::new(),
+            scanned_at: Instant::now(),
             points: Vec::new(),
             peak_rss_pages: 0,
             peak_threads: 0,
@@ -273,9 +301,20 @@ impl Watch {
         }
     }
 
-    fn sample(&mut self, mock: &Mock) {
+    /// Finds the client's processes among all processes.
+    fn scan(&mut self) {
         self.members = family(self.leader, &self.members);
         self.members.retain(|member| !member.zombie);
+        self.scanned_at = Instant::now();
+    }
+
+    fn sample(&mut self, mock: &Mock) {
+        if self.answering_since.is_none() || self.scanned_at.elapsed() >= SCAN_PERIOD {
+            self.scan();
+        } else {
+            self.members = refreshed(&self.members);
+            self.members.retain(|member| !member.zombie);
+        }
         for member in &self.members {
             self.cpu_ticks.insert((member.pid, member.started), member.cpu_ticks);
         }

@@ -16,6 +16,8 @@ mod programs;
 pub mod result_file;
 pub mod scenario;
 pub mod sheet;
+#[cfg(test)]
+mod tests;
 pub mod text;
 pub mod verdict;
 

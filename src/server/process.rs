@@ -83,6 +83,15 @@ pub(crate) fn family(leader: u32, remembered: &[Process]) -> Vec<Process> {
     all.values().filter(ours).copied().collect()
 }
 
+/// The current state of those of these processes that still exist. This is cheaper than a scan of all processes.
+pub(crate) fn refreshed(processes: &[Process]) -> Vec<Process> {
+    let current = |process: &Process| {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid)).ok()?;
+        parse_stat(&stat).filter(|now| now.started == process.started)
+    };
+    processes.iter().filter_map(current).collect()
+}
+
 /// The processes with a mark. This finds children that have left their group and lost their parent.
 fn marked(mark: &str) -> Vec<Process> {
     let expected = format!("{MARK}={mark}");
@@ -156,6 +165,10 @@ mod tests {
     #[test]
     fn family_includes_the_leader() {
         let me = std::process::id();
-        assert!(family(me, &[]).iter().any(|process| process.pid == me && process.rss_pages > 0));
+        let found = family(me, &[]);
+        assert!(found.iter().any(|process| process.pid == me && process.rss_pages > 0));
+        let mine = found.into_iter().find(|process| process.pid == me).unwrap();
+        assert!(refreshed(&[mine]).iter().any(|process| process.pid == me));
+        assert!(refreshed(&[Process { started: 0, ..mine }]).is_empty(), "another process with this number");
     }
 }

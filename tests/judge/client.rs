@@ -17,6 +17,10 @@ const PARALLEL: u64 = 4;
 const NUMBER: u64 = 12;
 const RATE: f64 = 20.0;
 
+/// Held while an event is handled by a client that handles one at a time, and for how long.
+static HANDLING: Mutex<()> = Mutex::new(());
+const HANDLING_TIME: Duration = Duration::from_millis(2);
+
 /// Times of one answer, from the start of its request.
 struct Answer {
     ok: bool,
@@ -37,6 +41,7 @@ pub fn run(behaviour: &str, address: &str) {
     let number = if is("sends_fewer") { NUMBER / 2 } else { NUMBER };
     let (next, answers, began) = (AtomicU64::new(0), Mutex::new(Vec::new()), Instant::now());
     let open_loop = is("open_loop") && !is("waits_for_answers");
+    let one_at_a_time = is("handles_one_event_at_a_time");
     let slots = if open_loop { number } else { parallel };
     std::thread::scope(|scope| {
         for _ in 0..slots {
@@ -51,10 +56,10 @@ pub fn run(behaviour: &str, address: &str) {
                         std::thread::sleep(due.saturating_sub(began.elapsed()));
                     }
                     let timeout = is("gives_up").then_some(Duration::from_secs(1));
-                    let mut answer = request(address, index, timeout);
+                    let mut answer = request(address, index, timeout, one_at_a_time);
                     let again = is("retries") && !answer.ok || is("sends_one_twice") && index == 5;
                     if again {
-                        answer = request(address, index, timeout);
+                        answer = request(address, index, timeout, one_at_a_time);
                     }
                     answers.lock().unwrap().push(answer);
                     if is("half_empty_slots") {
@@ -78,7 +83,7 @@ fn show_surroundings() {
 }
 
 /// Sends one request on a connection of its own and reads the answer, at most for this long.
-fn request(address: &str, index: u64, timeout: Option<Duration>) -> Answer {
+fn request(address: &str, index: u64, timeout: Option<Duration>, one_at_a_time: bool) -> Answer {
     let body = json!({
         "model": "mock", "stream": true, "stream_options": {"include_usage": true}, "max_tokens": 100,
         "messages": [{"role": "user", "content": format!("question {index}")}],
@@ -93,10 +98,10 @@ fn request(address: &str, index: u64, timeout: Option<Duration>) -> Answer {
     );
     let began = Instant::now();
     stream.write_all((head + &body).as_bytes()).unwrap();
-    read(stream, began)
+    read(stream, began, one_at_a_time)
 }
 
-fn read(stream: TcpStream, began: Instant) -> Answer {
+fn read(stream: TcpStream, began: Instant, one_at_a_time: bool) -> Answer {
     let mut reader = BufReader::new(stream);
     let mut answer =
         Answer { ok: false, first_event: Duration::ZERO, tokens: Vec::new(), output_tokens: 0, end: Duration::ZERO };
@@ -110,7 +115,12 @@ fn read(stream: TcpStream, began: Instant) -> Answer {
             // It has waited long enough.
             Err(_) => return answer,
         }
+        let handling = one_at_a_time.then(|| HANDLING.lock().unwrap());
         let at = began.elapsed();
+        if handling.is_some() && line.starts_with("data: ") {
+            std::thread::sleep(HANDLING_TIME);
+        }
+        drop(handling);
         if line.starts_with("HTTP/1.1 ") {
             status_ok = line.starts_with("HTTP/1.1 200");
             answer.first_event = at;
@@ -148,12 +158,14 @@ fn result(answers: &[Answer], is: &dyn Fn(&str) -> bool, wall: Duration) -> serd
         let gaps = answer.tokens.windows(2).map(|pair| ms(pair[1] - pair[0]));
         gaps.filter(|gap| !is("drops_long_gaps") || *gap < 500.0).collect()
     };
+    let events_as_tokens = is("events_as_tokens");
+    let counted_tokens =
+        |answer: &&Answer| if events_as_tokens { answer.tokens.len() as u64 } else { answer.output_tokens };
     let tpot = |answer: &&&Answer| {
         let (Some(first), Some(last)) = (answer.tokens.first(), answer.tokens.last()) else { return 0.0 };
-        let tokens = if is("events_as_tokens") { answer.tokens.len() as u64 } else { answer.output_tokens };
-        ms(*last - *first) / (tokens.max(2) - 1) as f64
+        ms(*last - *first) / (counted_tokens(answer).max(2) - 1) as f64
     };
-    let tokens: u64 = ok.iter().map(|answer| answer.output_tokens).sum();
+    let tokens: u64 = ok.iter().map(counted_tokens).sum();
     let mut result = json!({
         "ok": ok.len(), "failed": answers.len() - ok.len(),
         "output_tokens_per_s": tokens as f64 / wall.as_secs_f64(),
