@@ -78,7 +78,7 @@ fn a_search_and_an_error_are_in_the_document() {
     assert_fits(&json, "call");
     assert_eq!(json["scenarios"][0]["search"]["selections"][0]["status"], json!("none"));
     assert!(
-        read("call.xml").contains("<testcase classname=\"search\" name=\"p99_ttft&lt;=1µs\""),
+        read("call.xml").contains("<testcase classname=\"search\" name=\"p99_ttft&lt;=1us\""),
         "{}",
         read("call.xml")
     );
