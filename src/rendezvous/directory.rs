@@ -156,14 +156,24 @@ impl Drop for Directory {
         if !self.share.is_first() {
             let _ = write_once(&self.call.join(format!("left-{}", self.share.index())), b"");
             if self.abandoned && self.others_have_left() {
-                let _ = fs::remove_dir_all(&self.call);
+                remove(&self.call);
             }
             return;
         }
         while self.wrote_at.elapsed() < LAST_READ && !self.others_have_left() {
             std::thread::sleep(PERIOD);
         }
-        let _ = fs::remove_dir_all(&self.call);
+        remove(&self.call);
+    }
+}
+
+/// Removes the directory of a call. It is tried again, because another shard may remove its last temporary file meanwhile.
+fn remove(call: &Path) {
+    for _ in 0..100 {
+        if fs::remove_dir_all(call).is_ok() || !call.exists() {
+            return;
+        }
+        std::thread::sleep(PERIOD);
     }
 }
 
