@@ -503,8 +503,12 @@ mod tests {
 
     #[test]
     fn selections_keep_their_order() {
-        let sample =
-            |index: u64| Sample { index, write_start: Some(100 - index), ok: index.is_multiple_of(2), ..Sample::default() };
+        let sample = |index: u64| Sample {
+            index,
+            write_start: Some(100 - index),
+            ok: index.is_multiple_of(2),
+            ..Sample::default()
+        };
         let samples: Samples = (0..6).map(sample).collect();
         let indices = |selection: &Selection<'_>| selection.iter().map(|sample| sample.index).collect::<Vec<_>>();
         let ok = samples.select(|sample| sample.ok);
