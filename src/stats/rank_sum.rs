@@ -135,12 +135,16 @@ mod tests {
         const TRIALS: u32 = 600;
         // Four standard deviations of a share of 1 %.
         let most = 0.01 + 4.0 * (0.01f64 * 0.99 / f64::from(TRIALS)).sqrt();
+        let mut rates = Vec::new();
         for (number, shape) in SHAPES.into_iter().enumerate() {
             for (repeats, tests) in [((5, 5), 2), ((6, 6), 3), ((9, 5), 2)] {
                 let rate = false_alarms(shape, repeats, tests, TRIALS);
                 assert!(rate <= most, "shape {number}, {repeats:?} runs, {tests} tests: {rate}");
+                rates.push(rate);
             }
         }
+        let mean = rates.iter().sum::<f64>() / rates.len() as f64;
+        assert!(mean <= 0.01, "of all trials together: {mean}");
     }
 
     #[test]
