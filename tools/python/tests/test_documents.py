@@ -59,4 +59,4 @@ class Documents(unittest.TestCase):
         root = xml.etree.ElementTree.parse(self.folder / "slo.xml").getroot()
         self.assertEqual(root.tag, "testsuites")
         names = [case.get("name") for case in root.iter("testcase")]
-        self.assertEqual(names, ["requests succeed", "p99_ttft<=1µs", "rps>=0.001"])
+        self.assertEqual(names, ["requests succeed", "p99_ttft<=1us", "rps>=0.001"])
