@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use halves::half;
-use records::{closed, collect, push_failed, push_ok, report, start};
+use records::{closed, collect, collect_to_end, push_failed, push_ok, report, start};
 use ringmark::plan::Save;
-use ringmark::record::facts::RunFacts;
+use ringmark::record::facts::{RunEnd, RunFacts};
 use ringmark::record::{Block, CollectorMessage, Failure, Outcome, Phase};
 use ringmark::report::Measured;
 use ringmark::report::compare::{Comparison, Given, Side, comparison, html, render};
@@ -31,11 +31,12 @@ struct Made<'a> {
     slower_ms: u64,
     /// One of this many requests fails; 0: none.
     fails_every: u64,
+    interrupted: bool,
 }
 
 impl Default for Made<'_> {
     fn default() -> Self {
-        Made { facts: closed(600, 1), arguments: "{}", records: 600, slower_ms: 0, fails_every: 0 }
+        Made { facts: closed(600, 1), arguments: "{}", records: 600, slower_ms: 0, fails_every: 0, interrupted: false }
     }
 }
 
@@ -51,11 +52,11 @@ fn make(path: &Path, made: Made) -> Measured {
     }
     let mut start = start(made.facts, Save::Text);
     start.arguments_json = made.arguments.to_string();
-    collect(
-        path,
-        start,
-        vec![CollectorMessage::Block(block), CollectorMessage::Worker(Box::new(report(Phase::Measured)))],
-    );
+    let messages = vec![CollectorMessage::Block(block), CollectorMessage::Worker(Box::new(report(Phase::Measured)))];
+    match made.interrupted {
+        true => collect_to_end(path, start, messages, RunEnd { interrupted: true, ..RunEnd::default() }),
+        false => collect(path, start, messages),
+    };
     ringmark::report::measured(path).unwrap()
 }
 
@@ -105,6 +106,21 @@ fn comparison_reports_significant_differences() {
     for language in LANGUAGES {
         assert!(half(&html(&compared, language), language).contains("class=\"bad\""));
     }
+}
+
+#[test]
+fn a_comparison_with_an_interrupted_run_has_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let a = make(&path("a.db"), Made::default());
+    let b = make(&path("b.db"), Made { records: 200, interrupted: true, ..Made::default() });
+    let compared = sides(&a, &b);
+    let text = render(&compared, 200);
+    assert!(text.contains("Caution: B: the run was interrupted after 200 of 600 requests. Its figures are"), "{text}");
+    assert!(half(&html(&compared, Language::En), Language::En).contains("B: the run was interrupted after 200 of 600"));
+    assert!(
+        half(&html(&compared, Language::Zh), Language::Zh).contains("B：测试被中断，600 个请求中只完成了 200 个。")
+    );
 }
 
 #[test]

@@ -5,11 +5,11 @@ mod records;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use records::{closed, collect, push_failed, push_ok, report, start};
+use records::{closed, collect, collect_to_end, push_failed, push_ok, report, start};
 use ringmark::options::Language;
 use ringmark::plan::Save;
-use ringmark::record::facts::{Mode, RunFacts};
-use ringmark::record::{Block, CollectorMessage, Failure, Outcome, Phase};
+use ringmark::record::facts::{Mode, RunEnd, RunFacts};
+use ringmark::record::{Block, CollectorMessage, Failure, Outcome, Phase, WorkerReport};
 use ringmark::report::{from_database, html, json, overview, screen};
 use ringmark::stats::{Finding, Summary};
 use unicode_width::UnicodeWidthStr;
@@ -163,7 +163,7 @@ fn a_screen_ends_with_the_table_of_loads_and_the_verdicts() {
 fn the_line_of_a_load_is_short() {
     let runs = sweep();
     let line = overview::one_line(&runs[1]);
-    let end = " tok/s, TTFT p99 20.0, TPOT mean 9.67 ms, 1 failed";
+    let end = " tok/s, TTFT p99 20.0 ms, TPOT mean 9.67 ms, 1 failed";
     assert!(line.starts_with("Concurrency 10: ") && line.ends_with(end) && line.len() <= 90, "{line}");
     let folder = tempfile::tempdir().unwrap();
     let none = from_database(&run(folder.path(), "a.db", closed(2, 1), 0, 2)).unwrap();
@@ -171,6 +171,103 @@ fn the_line_of_a_load_is_short() {
     let one = from_database(&run(folder.path(), "b.db", closed(1, 1), 1, 0)).unwrap();
     assert!(screen::brief(&one, 80, false).contains("\n1 request in "));
     assert!(!line.contains(['-', '∞']) && line.ends_with(", 2 failed"), "{line}");
+}
+
+/// A run of which `ok` of `planned` requests ended before it was interrupted.
+fn interrupted(folder: &Path, parallel: u32, ok: u64, planned: u64) -> PathBuf {
+    let mut block = Block::new(0);
+    (0..ok).for_each(|index| push_ok(&mut block, index, index * 60, &[20, 30, 40, 49]));
+    let worker = WorkerReport { unsent: planned - ok, ..report(Phase::Measured) };
+    let path = folder.join(format!("interrupted-{parallel}.db"));
+    let messages = vec![CollectorMessage::Block(block), CollectorMessage::Worker(Box::new(worker))];
+    let end = RunEnd { interrupted: true, ..RunEnd::default() };
+    collect_to_end(&path, start(closed(planned, parallel), Save::Text), messages, end);
+    path
+}
+
+#[test]
+fn figures_of_an_interrupted_run_are_called_so_wherever_they_stand() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = run(folder.path(), "whole.db", closed(20, 1), 20, 0);
+    let early = interrupted(folder.path(), 4, 17, 1000);
+    let (en, zh) = ("the run was interrupted after 17 of 1000 requests", "测试被中断，1000 个请求中只完成了 17 个");
+    // Alone: the last lines, and the sentence of the page.
+    let summary = from_database(&early).unwrap();
+    assert!(screen::brief(&summary, 80, false).contains("983 unsent; the run was\ninterrupted\n"));
+    let page = html::from_databases(std::slice::from_ref(&early), Language::En).unwrap();
+    let quotes: Vec<&str> =
+        page.split("<p class=\"quote\">").skip(1).map(|rest| rest.split("</p>").next().unwrap()).collect();
+    assert!(quotes[0].starts_with("4 users: ") && quotes[0].ends_with(&format!("; {en}.")), "{quotes:?}");
+    assert!(quotes[1].ends_with(&format!("；{zh}。")), "{quotes:?}");
+    // In a sweep: the log line, the tables at every width, and the page.
+    let runs = [from_database(&whole).unwrap(), summary];
+    let runs: Vec<&Summary> = runs.iter().collect();
+    assert!(overview::one_line(runs[1]).starts_with("Concurrency 4 (interrupted): "));
+    assert!(overview::one_line(runs[0]).starts_with("Concurrency 1: "));
+    for width in [80, 120, 200] {
+        for text in [overview::render(&runs, None, width, false), overview::render_on_screen(&runs, None, width, false)]
+        {
+            assert!(text.contains(&format!("\nConcurrency 4: {en}\n")), "{text}");
+        }
+    }
+    let page = html::from_databases(&[whole.clone(), early.clone()], Language::En).unwrap();
+    for part in [
+        format!("<b>Caution</b>Concurrency 4: {en}."),
+        format!("<b>注意</b>并发 4：{zh}。"),
+        "<td>Concurrency 4 (interrupted)</td>".to_string(),
+        "<td>并发 4（被中断）</td>".to_string(),
+        "Run: Concurrency 4 (interrupted)".to_string(),
+    ] {
+        assert!(page.contains(&part), "{part}");
+    }
+    // A load of several runs.
+    let again = [runs[1], runs[1], runs[1]];
+    let text = overview::render(&again, None, 120, false);
+    assert!(text.contains("\nConcurrency 4: 3 of 3 runs ended early (interrupted)\n"), "{text}");
+}
+
+/// Rates of 100,000 requests per second, latencies of ten minutes, prompts of millions of tokens, names of 120 characters.
+#[test]
+fn wide_numbers_and_long_names_fit_a_small_screen() {
+    let folder = tempfile::tempdir().unwrap();
+    let wide = |name: &str, parallel: u32, tokens_ms: &[u64]| {
+        let mut block = Block::new(0);
+        (0..1000).for_each(|index| push_ok(&mut block, index, 0, tokens_ms));
+        (1000..1100).for_each(|index| push_failed(&mut block, index, 0, Outcome::Failed(Failure::Status), "503 busy"));
+        for record in &mut block.records {
+            record.input_tokens = record.input_tokens.map(|_| 5_000_000);
+            record.output_tokens = record.output_tokens.map(|_| 1_234_567);
+        }
+        let path = folder.path().join(name);
+        let long = |text: &str| text.repeat(120 / text.chars().count());
+        let facts = RunFacts {
+            model: long("通义千问-long-model-"),
+            dataset: long("数据集"),
+            url: format!("http://{}.example/v1/chat/completions", long("host-name-")),
+            slo: "p99_ttft<=400ms p99_latency<=600000ms rps>=100000 tps>=100000000".to_string(),
+            ..closed(1100, parallel)
+        };
+        let messages =
+            vec![CollectorMessage::Block(block), CollectorMessage::Worker(Box::new(report(Phase::Measured)))];
+        collect(&path, start(facts, Save::Text), messages);
+        from_database(&path).unwrap()
+    };
+    let runs = [wide("fast.db", 100_000, &[0, 1]), wide("slow.db", 1, &[450_000, 600_000, 754_321])];
+    let runs: Vec<&Summary> = runs.iter().collect();
+    assert!(runs[0].throughput.requests_per_s.unwrap() > 100_000.0);
+    for width in [80, 120, 200] {
+        let mut texts = vec![
+            overview::render(&runs, Some(&"/long/path".repeat(12)), width, false),
+            overview::render_on_screen(&runs, Some(&"/long/path".repeat(12)), width, false),
+        ];
+        texts.extend(runs.iter().flat_map(|run| [screen::brief(run, width, false), screen::render(run, width)]));
+        texts.extend(runs.iter().map(|run| overview::one_line(run)).filter(|_| width > 100));
+        for text in texts {
+            for line in text.lines() {
+                assert!(line.width() <= width, "{width}: {line}\n{text}");
+            }
+        }
+    }
 }
 
 #[test]

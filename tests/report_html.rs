@@ -372,9 +372,36 @@ fn the_best_load_that_met_the_objectives_is_quoted() {
         "{missed}"
     );
     assert_eq!(missed.matches("<td class=\"bad\">未达标 ✗</td>").count(), 3);
+    // What the server did follows all the same.
+    assert!(missed.contains("<p class=\"quote\">Highest throughput measured: 4 users: "), "{missed}");
     // Only the cell of the criterion that is missed is red.
     assert!(missed.contains("<td class=\"good\">0 ✓</td>") && !missed.contains("<tr class=\"bad\">"), "{missed}");
     assert!(missed.contains("<td class=\"bad\">28.0* ✗</td>"), "{missed}");
+}
+
+/// The bound of a figure that the client's error exceeds stands wherever the figure does.
+#[test]
+fn objectives_have_the_bounds_of_the_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut block = Block::new(0);
+    // All tokens of a response arrive at once.
+    (0..90).for_each(|index| push_ok(&mut block, index, index * 100, &[20, 20, 20]));
+    let path = folder.path().join("a.db");
+    let messages = vec![CollectorMessage::Block(block), CollectorMessage::Worker(Box::new(report(Phase::Measured)))];
+    let facts = RunFacts { slo: "p99_itl<=5ms p99_latency<=30ms avg_itl<=5ms".to_string(), ..closed(90, 1) };
+    collect(&path, start(facts, Save::Text), messages);
+    let page = half(&from_databases(&[path], Language::En).unwrap(), Language::En);
+    let section = |id: &str| page.split(&format!("id=\"{id}\"")).nth(1).unwrap().split("<h2").next().unwrap();
+    let cells = |html: &str| {
+        html.split("<td").map(|cell| cell.split(['>', '<']).nth(1).unwrap_or("").to_string()).collect::<Vec<_>>()
+    };
+    let objectives = cells(section("objectives"));
+    assert!(objectives[2].starts_with("0.00* (≤ ") && objectives[2].ends_with(") ✓"), "{objectives:?}");
+    assert_eq!(objectives[3..5], ["21.0* ✓", "0.00 ✓"], "a mean has no bound");
+    assert!(section("objectives").contains("The client&#39;s measurement error exceeds the figure"));
+    let percentiles = section("percentiles");
+    let row = percentiles.split("<td>99%</td>").nth(1).unwrap().split("</tr>").next().unwrap();
+    assert!(cells(row)[2].starts_with("≤ "), "{row}");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tc
 
 use self::backend::Stderr;
 use self::history::History;
+use super::progress::layout::wrapped;
 use crate::run::PhaseProgress;
 
 mod backend;
@@ -145,8 +146,9 @@ impl LiveScreen {
             let _ = writeln!(stderr, "({} earlier lines are in benchmark.log)", state.lines_dropped);
         }
         state.lines_dropped = 0;
+        let columns = rustix::termios::tcgetwinsize(io::stderr()).map_or(0, |size| usize::from(size.ws_col));
         for line in state.lines.drain(..) {
-            let _ = writeln!(stderr, "{line}");
+            let _ = writeln!(stderr, "{}", wrapped(&line, columns));
         }
     }
 

@@ -373,19 +373,20 @@ impl Drop for Sending {
     }
 }
 
-/// Prints `before` and the combined report of a sweep, appends both, in full, to the log, and inserts them at the start of the
-/// summary, before the tables of the runs.
+/// Prints the combined report of a sweep, with what interrupted it at its end, where a reader of the screen begins. Appends
+/// both, in full, to the log, and inserts them at the start of the summary, before the tables of the runs.
 fn show_overview(
     screen: &Screen,
     finished: &[FinishedRun],
     root: &Path,
-    before: &dyn Fn(usize) -> String,
+    interruption: &dyn Fn(usize) -> String,
 ) -> Result<(), RunError> {
     let runs = summaries(finished);
     let place = root.display().to_string();
     let colours = screen.output.has_colours();
-    screen.print(&|width| before(width) + &overview::render_on_screen(&runs, Some(&place), width, colours));
-    let text = before(FILE_WIDTH) + &overview::render(&runs, Some(&place), FILE_WIDTH, false);
+    let on_screen = |width| overview::render_on_screen(&runs, Some(&place), width, colours);
+    screen.print(&|width| on_screen(width) + interruption(width).trim_start());
+    let text = interruption(FILE_WIDTH) + &overview::render(&runs, Some(&place), FILE_WIDTH, false);
     let logged = append_to(&text, root, LOG_FILE);
     logged.and(prepend_to(&format!("{text}\nResults of each run:\n"), root, SUMMARY))
 }

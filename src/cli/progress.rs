@@ -19,7 +19,7 @@ use crate::report;
 use crate::run::PhaseProgress;
 use crate::workload::progress::StepProgress;
 
-mod layout;
+pub(super) mod layout;
 pub(super) mod text;
 
 /// Interval between updates of the bars.

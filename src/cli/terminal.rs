@@ -1,10 +1,12 @@
 //! Writes to standard output and standard error, where text from elsewhere cannot control a terminal. A full disk, a closed
 //! pipe or a closed terminal is an error that is returned; `print!` would panic.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use super::exit::{EarlyExit, status};
+use super::progress::layout::wrapped;
 use crate::visible::{visible, visible_coloured};
 
 /// Writes `text` to standard output.
@@ -15,10 +17,16 @@ pub(crate) fn print(text: &str) -> Result<(), EarlyExit> {
     write_stdout(text).map_err(|error| exit_for(&error))
 }
 
-/// Writes `text` to standard error. A failure has no place where it could be reported.
+/// Writes `text` to standard error; on a terminal, lines are broken between words. A failure has no place where it could
+/// be reported.
 pub(crate) fn print_error(text: &str) {
+    let text = visible(text);
+    let text = match rustix::termios::tcgetwinsize(io::stderr()) {
+        Ok(size) => Cow::Owned(wrapped(&text, usize::from(size.ws_col))),
+        Err(_) => text,
+    };
     let mut stderr = io::stderr().lock();
-    let _ = stderr.write_all(visible(text).as_bytes()).and_then(|()| stderr.flush());
+    let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
 }
 
 /// Standard output of a call whose files are written even if standard output cannot be: the first error is kept until

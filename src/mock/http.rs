@@ -113,7 +113,11 @@ impl Head {
 
 fn route(method: &str, target: &str) -> Route {
     let path = target.split('?').next().unwrap_or("");
-    let (allowed, route) = match path {
+    // The prefixes of DashScope's endpoints that are compatible with others.
+    let prefixes = ["/compatible-mode/v1/", "/compatible-api/v1/"];
+    let compatible = prefixes.iter().any(|prefix| path.starts_with(prefix));
+    let below = if compatible { path.find("/v1/").unwrap_or(0) } else { 0 };
+    let (allowed, route) = match &path[below..] {
         "/v1/chat/completions" => ("POST", Route::Generate(Endpoint::Chat)),
         "/v1/completions" => ("POST", Route::Generate(Endpoint::Completions)),
         "/v1/responses" => ("POST", Route::Generate(Endpoint::Responses)),
@@ -299,6 +303,9 @@ mod tests {
     fn routes_check_the_method() {
         assert_eq!(route("GET", "/v1/chat/completions"), Route::WrongMethod);
         assert_eq!(route("POST", "/rerank"), Route::Generate(Endpoint::Rerank));
+        assert_eq!(route("POST", "/compatible-api/v1/reranks"), Route::Generate(Endpoint::Rerank));
+        assert_eq!(route("POST", "/compatible-mode/v1/embeddings"), Route::Generate(Endpoint::Embeddings));
+        assert_eq!(route("GET", "/compatible-mode/v1/x"), Route::Unknown("/compatible-mode/v1/x".to_string()));
         assert_eq!(route("GET", "/nope?x"), Route::Unknown("/nope".to_string()));
     }
 }

@@ -7,6 +7,7 @@ use super::knee::{Load, SOUND, decide};
 use super::language::Language;
 use super::load_name::load_name;
 use super::repeats::{self, Spread};
+use super::table::percent_down;
 use crate::finding::Finding;
 use crate::record::facts::RunFacts;
 use crate::stats::Summary;
@@ -183,6 +184,7 @@ fn about_failures(failing: &[String], language: Language) -> String {
     }
 }
 
+/// As the tables have it.
 fn percent(share: f64) -> String {
-    format!("{:.1} %", share * 100.0)
+    format!("{} %", percent_down(share))
 }

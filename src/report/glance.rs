@@ -3,12 +3,14 @@
 
 use unicode_width::UnicodeWidthStr;
 
+use super::early_end::EarlyEnd;
 use super::findings::entries;
+use super::html::bounds::at_most_s;
 use super::language::Language;
 use super::load_name::load_name;
-use super::objective::measured;
+use super::objective::measured_with_bound;
 use super::table::{Align, Decimals, Table, cut, digits, few_note, mark, wrap};
-use crate::finding::{Finding, Severity};
+use crate::finding::{Figure, Severity};
 use crate::stats::Summary;
 use crate::stats::measurement_error::Bound;
 use crate::stats::quantile::{LEVELS, Series};
@@ -23,6 +25,9 @@ const AFTER: usize = 4;
 const FINDING_LINES: usize = 2;
 /// Percentiles of the table.
 const SHOWN: [(&str, u32); 4] = [("p50", 500), ("p90", 900), ("p99", 990), ("max", 1000)];
+
+/// What `≤` before a percentile means.
+pub(crate) const AT_MOST: &str = "this client's error exceeds the figure: the true one is at most this";
 
 /// A colour of the terminal.
 #[derive(Clone, Copy)]
@@ -47,8 +52,8 @@ pub fn render(s: &Summary, width: usize, colours: bool) -> String {
     format!("\n{figures}{objectives}{trust}{findings}")
 }
 
-/// "400 requests in 63 s, Concurrency 200: 400 ok, 0 failed". It also says whether the run was interrupted, which a
-/// reader must not miss among the findings.
+/// "400 requests in 63 s, Concurrency 200: 400 ok, 0 failed". What ended the run early follows, which a reader must not
+/// miss among the findings.
 fn requests(s: &Summary) -> String {
     let counts = &s.counts;
     let rest = [(counts.unfinished, "unfinished"), (counts.unsent, "unsent"), (counts.unknown, "unknown")];
@@ -57,18 +62,23 @@ fn requests(s: &Summary) -> String {
     let time = s.time_s.map_or_else(String::new, |time| format!(" in {} s", digits(time, 0)));
     let load = load_name(&s.facts, Language::En);
     let requests = if counts.scheduled == 1 { "request" } else { "requests" };
-    let interrupted = s.findings.iter().any(|finding| matches!(finding, Finding::Interrupted { .. }));
-    let end = if interrupted { "; the run was interrupted" } else { "" };
+    let end = EarlyEnd::of_run(s).map_or_else(String::new, |end| format!("; {}", end.clause(Language::En)));
     format!("{} {requests}{time}, {load}: {} ok, {} failed{rest}{end}", counts.scheduled, counts.ok, counts.failed)
 }
 
 /// The failures by class and the most frequent error text, on one line.
 fn failures(s: &Summary, width: usize) -> String {
     let Some(most) = s.failures.first() else { return String::new() };
+    /// A text of which less than this is shown is left out.
+    const LEAST: usize = 12;
     let classes: Vec<String> =
         s.failures.iter().map(|failure| format!("{} {}", failure.count, failure.failure.name())).collect();
-    let text = most.texts.first().map_or_else(String::new, |text| format!("; most frequent: {}", text.example));
-    cut(&format!("Failures: {}{text}", classes.join(", ")), width) + "\n"
+    let classes = format!("Failures: {}", classes.join(", "));
+    let before = "; most frequent: ";
+    let room = width.saturating_sub(classes.width() + before.width());
+    let text = most.texts.first().filter(|text| room >= text.example.width().min(LEAST));
+    let text = text.map_or_else(String::new, |text| format!("{before}{}", text.example));
+    cut(&format!("{classes}{text}"), width) + "\n"
 }
 
 fn throughput(s: &Summary) -> String {
@@ -87,20 +97,26 @@ fn throughput(s: &Summary) -> String {
 /// The table of times in milliseconds; the figures that the run does not have are left out.
 fn times(s: &Summary, width: usize) -> String {
     let series = &s.series;
-    let mut figures = vec![("TTFT (ms)", &series.ttft_s), ("ITL (ms)", &series.itl_s)];
+    type Row<'a> = (&'a str, Figure, &'a Series);
+    let mut figures: Vec<Row<'_>> =
+        vec![("TTFT (ms)", Figure::Ttft, &series.ttft_s), ("ITL (ms)", Figure::Itl, &series.itl_s)];
     match &series.tpot_range {
-        Some(range) => figures.extend([("TPOT from (ms)", &range.low_s), ("TPOT to (ms)", &range.high_s)]),
-        None => figures.push(("TPOT (ms)", &series.tpot_s)),
+        Some(range) => figures
+            .extend([("TPOT from (ms)", Figure::Tpot, &range.low_s), ("TPOT to (ms)", Figure::Tpot, &range.high_s)]),
+        None => figures.push(("TPOT (ms)", Figure::Tpot, &series.tpot_s)),
     }
-    figures.push(("Latency (ms)", &series.latency_s));
-    let known: Vec<&(&str, &Series)> = figures.iter().filter(|(_, series)| series.mean.is_some()).collect();
+    figures.push(("Latency (ms)", Figure::Latency, &series.latency_s));
+    let known: Vec<&Row<'_>> = figures.iter().filter(|(_, _, series)| series.mean.is_some()).collect();
     if known.is_empty() {
         return String::new();
     }
-    let row = |(name, series): &&(&str, &Series)| {
+    let bound = |time: Figure, per_mille: u32| at_most_s(s, time, per_mille);
+    let row = |(name, time, series): &&Row<'_>| {
         let mean = series.mean.map_or_else(|| "-".to_string(), ms);
-        let quantiles = SHOWN.map(|(_, per_mille)| {
-            series.at(per_mille).map_or_else(|| "-".to_string(), |quantile| ms(quantile.value) + mark(quantile.few))
+        let quantiles = SHOWN.map(|(_, per_mille)| match (bound(*time, per_mille), series.at(per_mille)) {
+            (Some(bound), _) => format!("≤ {}", ms(bound)),
+            (None, Some(quantile)) => ms(quantile.value) + mark(quantile.few),
+            (None, None) => "-".to_string(),
         });
         [name.to_string(), mean].into_iter().chain(quantiles).collect()
     };
@@ -111,12 +127,11 @@ fn times(s: &Summary, width: usize) -> String {
         grid: false,
     };
     let few = |series: &Series| SHOWN.iter().any(|(_, at)| series.at(*at).is_some_and(|quantile| quantile.few));
-    let footnote = if known.iter().any(|(_, series)| few(series)) {
-        wrap("* ", &few_note(Language::En), width)
-    } else {
-        String::new()
-    };
-    table.render() + &footnote
+    let marked = known.iter().any(|(_, _, series)| few(series));
+    let few = if marked { wrap("* ", &few_note(Language::En), width) } else { String::new() };
+    let bounded = known.iter().any(|(_, time, _)| SHOWN.iter().any(|(_, at)| bound(*time, *at).is_some()));
+    let bounded = if bounded { wrap("≤ ", AT_MOST, width) } else { String::new() };
+    table.render() + &few + &bounded
 }
 
 /// Milliseconds with two decimals, the same in every cell.
@@ -150,7 +165,7 @@ fn joined_objectives(s: &Summary, width: usize, colours: bool) -> String {
 fn verdicts(s: &Summary) -> Vec<(&'static str, Colour, String)> {
     let verdict = |one: &Judged| {
         let (sign, colour) = if one.met { ("✓", Colour::Green) } else { ("✗", Colour::Red) };
-        let measured = measured(one).unwrap_or_else(|| "not measured".to_string());
+        let measured = measured_with_bound(s, one).unwrap_or_else(|| "not measured".to_string());
         (sign, colour, format!("{}: {measured}", one.criterion.with_unit()))
     };
     s.slo.iter().flat_map(|slo| &slo.criteria).map(verdict).collect()
@@ -192,7 +207,8 @@ fn share(series: &Series, bounds: &[Bound]) -> Option<String> {
     let (median, bound) = (series.quantiles.get(place)?.value, bounds.get(place)?);
     let percent = (bound.high - median).max(median - bound.low) / median * 100.0;
     match percent {
-        percent if !percent.is_finite() => None,
+        percent if percent.is_nan() => None,
+        // Of a median of 0 as well.
         percent if percent > 100.0 => Some("> 100 %".to_string()),
         percent if percent < 0.01 => Some("0.01 %".to_string()),
         percent => Some(format!("{} %", Decimals(2).ceil(percent))),

@@ -4,6 +4,7 @@ pub mod advice;
 pub mod call_document;
 pub mod compare;
 pub mod definitions;
+mod early_end;
 pub mod export;
 pub mod findings;
 mod gap_passes;

@@ -3,16 +3,17 @@
 use unicode_width::UnicodeWidthStr;
 
 use super::advice::{Grade, best, by_load, recommendations, success_rate};
+use super::early_end;
 use super::findings::{self, SharedEntry};
 use super::glance;
+use super::html::bounds::{at_most_s, series};
 use super::language::Language;
 use super::load_name::load_name;
 use super::repeats;
 use super::table::{Align, Decimals, Table, cut, digits, few_note, mark, number, percent_down, wrap};
-use crate::finding::Severity;
+use crate::finding::{Figure, Severity};
 use crate::record::facts::Mode;
 use crate::stats::Summary;
-use crate::stats::quantile::Series;
 
 /// Lines are at least this long, even on narrower screens.
 const NARROWEST: usize = 60;
@@ -144,15 +145,27 @@ fn cautions(runs: &[&Summary], width: usize) -> String {
     if out.is_empty() { out } else { format!("\nFindings of single runs:\n{out}") }
 }
 
-/// The p99 series of the table.
-fn p99_series(s: &Summary) -> [&Series; 3] {
-    [&s.series.latency_s, &s.series.ttft_s, &s.series.tpot_s]
-}
+/// The times of the table whose p99 it has.
+const TIMES: [Figure; 3] = [Figure::Latency, Figure::Ttft, Figure::Tpot];
 
 fn footnote(runs: &[&Summary], width: usize) -> String {
-    let few = |series: &Series| series.at(990).is_some_and(|quantile| quantile.few);
-    let marked = runs.iter().any(|run| p99_series(run).into_iter().any(few));
-    if marked { wrap("* ", &few_note(Language::En), width) } else { String::new() }
+    let has = |which: &dyn Fn(&Cell) -> bool| runs.iter().any(|run| TIMES.iter().any(|time| which(&p99(run, *time))));
+    let few =
+        if has(&|cell| cell.after == mark(true)) { wrap("* ", &few_note(Language::En), width) } else { String::new() };
+    let bounds = if has(&|cell| cell.before == "<=") { wrap("<= ", glance::AT_MOST, width) } else { String::new() };
+    few + &bounds + &unusual_ends(runs, width)
+}
+
+/// A line below the table of loads for each load with rows that must not be read like the others: void runs, and those
+/// that ended early.
+fn unusual_ends(runs: &[&Summary], width: usize) -> String {
+    let of_load = |group: &Vec<&Summary>| {
+        let void = group.iter().any(|run| run.is_void()).then(|| "void, do not use its figures".to_string());
+        let words: Vec<String> = void.into_iter().chain(early_end::clause(group, Language::En)).collect();
+        let load = load_name(&group[0].facts, Language::En);
+        if words.is_empty() { String::new() } else { wrap("", &format!("{load}: {}", words.join("; ")), width) }
+    };
+    repeats::groups(runs).iter().map(of_load).collect()
 }
 
 /// One short line about a run of a sweep, shown when it ends: what was measured, times in milliseconds.
@@ -160,21 +173,27 @@ pub fn one_line(s: &Summary) -> String {
     let t = &s.throughput;
     let value = |name: &str, value: Option<f64>, unit: &str| Some(format!("{name}{}{unit}", short(value?)));
     let ms = |seconds: Option<f64>| seconds.map(|seconds| seconds * 1e3);
+    let p99 = |name: &str, time: Figure| {
+        let cell = p99(s, time);
+        let separator = if cell.before.is_empty() { "" } else { " " };
+        value(&format!("{name} p99 {}{separator}", cell.before), ms(cell.value), " ms")
+    };
     let times = if s.generates_text() {
         let tpot = if s.series.tpot_range.is_some() { "TPOT mean >= " } else { "TPOT mean " };
-        [value("TTFT p99 ", ms(s.series.ttft_s.value(990)), ""), value(tpot, ms(s.series.tpot_s.mean), "")]
+        [p99("TTFT", Figure::Ttft), value(tpot, ms(s.series.tpot_s.mean), " ms")]
     } else {
-        [value("latency p99 ", ms(s.series.latency_s.value(990)), ""), None]
+        [p99("latency", Figure::Latency), None]
     };
     let tokens = match s.generates_text() {
         true => value("", t.output_tokens_per_s, " tok/s"),
         false => value("", t.input_tokens_per_s, " input tok/s"),
     };
-    let times: Vec<String> = times.into_iter().flatten().collect();
-    let times = (!times.is_empty()).then(|| format!("{} ms", times.join(", ")));
-    let parts = [value("", t.requests_per_s, " req/s"), tokens, times, Some(format!("{} failed", s.counts.failed))];
+    let [first, second] = times;
+    let failed = Some(format!("{} failed", s.counts.failed));
+    let parts = [value("", t.requests_per_s, " req/s"), tokens, first, second, failed];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
-    format!("{}: {}", load_name(&s.facts, Language::En), parts.join(", "))
+    let mark = early_end::mark(s, Language::En);
+    format!("{}{mark}: {}", load_name(&s.facts, Language::En), parts.join(", "))
 }
 
 /// A number with three digits, or all before the point.
@@ -266,12 +285,12 @@ impl Column {
 const LOADS: [Column; 8] = [
     Column::new("RPS", 2, |s| plain(s.throughput.requests_per_s)),
     Column::new("Avg Lat.(s)", 3, |s| plain(s.series.latency_s.mean)),
-    Column::new("P99 Lat.(s)", 3, |s| p99(&s.series.latency_s)),
+    Column::new("P99 Lat.(s)", 3, |s| p99(s, Figure::Latency)),
     Column::new("Gen. toks/s", 2, |s| plain(s.throughput.output_tokens_per_s)),
     Column::new("Avg TTFT(s)", 3, |s| plain(s.series.ttft_s.mean)),
-    Column::new("P99 TTFT(s)", 3, |s| p99(&s.series.ttft_s)),
+    Column::new("P99 TTFT(s)", 3, |s| p99(s, Figure::Ttft)),
     Column::new("Avg TPOT(s)", 4, |s| at_least(s, plain(s.series.tpot_s.mean))),
-    Column::new("P99 TPOT(s)", 4, |s| at_least(s, p99(&s.series.tpot_s))),
+    Column::new("P99 TPOT(s)", 4, |s| at_least(s, p99(s, Figure::Tpot))),
 ];
 /// The last column.
 const SUCCESS: &str = "Success Rate";
@@ -280,14 +299,17 @@ fn plain(value: Option<f64>) -> Cell {
     Cell { before: "", value, after: "" }
 }
 
-fn p99(series: &Series) -> Cell {
-    let quantile = series.at(990);
+fn p99(s: &Summary, time: Figure) -> Cell {
+    if let Some(bound) = at_most_s(s, time, 990) {
+        return Cell { before: "<=", value: Some(bound), after: "" };
+    }
+    let quantile = series(s, time).at(990);
     Cell { before: "", value: quantile.map(|q| q.value), after: mark(quantile.is_some_and(|q| q.few)) }
 }
 
 /// Marks a TPOT that is the lower end of a range.
 fn at_least(s: &Summary, cell: Cell) -> Cell {
-    if s.series.tpot_range.is_some() { Cell { before: ">=", ..cell } } else { cell }
+    if s.series.tpot_range.is_some() && cell.before.is_empty() { Cell { before: ">=", ..cell } } else { cell }
 }
 
 /// The table of all columns has at most this width.

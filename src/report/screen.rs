@@ -5,7 +5,7 @@ use std::path::Path;
 use super::findings::entries;
 use super::i18n::{Label, Statistic, time_name};
 use super::language::Language;
-use super::objective::measured;
+use super::objective::measured_with_bound;
 use super::summary_rows::{self, DATABASE_PATH, Row, StatisticValue, client_rows, shown_columns};
 use super::table::{Align, Decimals, Milliseconds, Table, cut, few_note, in_ms, infinite_note, mark, wrap};
 use super::{glance, measurement_error, server, server_timings, turns, witness};
@@ -86,7 +86,7 @@ fn with_database(mut table: Table, database: Option<&Path>) -> String {
 fn slo(s: &Summary, width: usize) -> String {
     let Some(verdict) = &s.slo else { return String::new() };
     let row = |one: &Judged| {
-        let measured = measured(one).unwrap_or_else(|| "-".to_string());
+        let measured = measured_with_bound(s, one).unwrap_or_else(|| "-".to_string());
         vec![one.criterion.with_unit(), measured, if one.met { "met" } else { "MISSED" }.to_string()]
     };
     let table = Table {

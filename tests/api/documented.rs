@@ -214,7 +214,7 @@ fn run(command: &str) -> Call {
     for word in words(command.strip_prefix("evalscope perf").unwrap()) {
         match word.as_str() {
             url if url.starts_with("http") => {
-                let path = &url[url.find("/v1/").or_else(|| url.find("/compatible")).unwrap()..];
+                let path = &url[url.find("/compatible").or_else(|| url.find("/v1/")).unwrap()..];
                 arguments.push(format!("mock:{path}?ttft=1ms&itl=0ms&tokens=8"));
             }
             "openqa" => arguments.extend(["openqa", "--dataset-path", "open_qa.jsonl"].map(String::from)),

@@ -127,6 +127,11 @@ pub fn workload() -> Arc<Workload> {
 
 /// Runs messages through a collector into `database`.
 pub fn collect(database: &Path, start: RunStart, messages: Vec<CollectorMessage>) -> CollectorEnd {
+    collect_to_end(database, start, messages, RunEnd::default())
+}
+
+/// The same of a run that ended in this way.
+pub fn collect_to_end(database: &Path, start: RunStart, messages: Vec<CollectorMessage>, end: RunEnd) -> CollectorEnd {
     let (to_collector, messages_in) = crossbeam_channel::unbounded();
     let (to_worker, _empties) = crossbeam_channel::unbounded();
     let settings =
@@ -136,5 +141,5 @@ pub fn collect(database: &Path, start: RunStart, messages: Vec<CollectorMessage>
         to_collector.send(message).expect("the collector listens");
     }
     drop(to_collector);
-    collector.finish(RunEnd { clock: ClockPair { tick_ns: ORIGIN, unix_ns: UNIX }, ..RunEnd::default() }, &[])
+    collector.finish(RunEnd { clock: ClockPair { tick_ns: ORIGIN, unix_ns: UNIX }, ..end }, &[])
 }

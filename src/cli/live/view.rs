@@ -7,6 +7,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{LineGauge, Sparkline};
 
 use super::history::{History, Series};
+use crate::cli::progress::layout::wrapped;
 use crate::cli::progress::text::{clock_time, figures_line, phase_name};
 use crate::record::Phase;
 use crate::time::format_ns;
@@ -157,18 +158,24 @@ fn draw_panel(frame: &mut Frame<'_>, area: Rect, panel: &Panel<'_>) {
 }
 
 fn log(frame: &mut Frame<'_>, area: Rect, lines: &[String]) {
-    let shown = lines.iter().skip(lines.len().saturating_sub(usize::from(area.height)));
-    for (row, line) in shown.enumerate() {
-        // The time of day and the level need less room than the text.
-        let (text, style) = match line.split_once(" - ringmark - ") {
-            Some((_, text)) if text.starts_with("INFO") => (text, dim()),
-            Some((_, text)) => (text, Style::default().fg(Color::Yellow)),
-            // The result of a run.
-            None => (line.as_str(), Style::default()),
-        };
-        frame
-            .render_widget(Line::styled(format!(" {text}"), style), Rect { y: area.y + row as u16, height: 1, ..area });
+    let newest = lines.len().saturating_sub(usize::from(area.height));
+    let rows: Vec<(String, Style)> = lines[newest..].iter().flat_map(|line| log_rows(line, area.width)).collect();
+    let shown = rows.len().saturating_sub(usize::from(area.height));
+    for (row, (text, style)) in rows.into_iter().skip(shown).enumerate() {
+        frame.render_widget(Line::styled(text, style), Rect { y: area.y + row as u16, height: 1, ..area });
     }
+}
+
+/// A line of the log in rows of at most this width.
+fn log_rows(line: &str, width: u16) -> Vec<(String, Style)> {
+    // The time of day and the level need less room than the text.
+    let (text, style) = match line.split_once(" - ringmark - ") {
+        Some((_, text)) if text.starts_with("INFO") => (text, dim()),
+        Some((_, text)) => (text, Style::default().fg(Color::Yellow)),
+        // The result of a run.
+        None => (line, Style::default()),
+    };
+    wrapped(&format!(" {text}"), width.into()).lines().map(|row| (row.to_string(), style)).collect()
 }
 
 /// Whether the phase has figures of its own.
@@ -188,7 +195,10 @@ mod tests {
         let mut history = History::default();
         (0..30).for_each(|second| history.update(at("Concurrency 8", second)));
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-        let lines = ["2026-01-01 00:00:00,000 - ringmark - WARNING - interrupted".to_string()];
+        let lines = [
+            "2026-01-01 00:00:00,000 - ringmark - WARNING - interrupted".to_string(),
+            format!("Concurrency 2: {}, 7 failed", "10.3 req/s, 206 tok/s, TTFT p99 59.2 ms, TPOT mean 7.88 ms"),
+        ];
         terminal.draw(|frame| draw(frame, &history, &lines, None)).unwrap();
         terminal.backend().to_string()
     }
@@ -209,6 +219,7 @@ mod tests {
                 "failures/s 1.0",
                 "own send lag p99 30.0 µs",
                 "WARNING - interrupted",
+                "failed",
                 "█",
                 "Ctrl-C",
             ] {

@@ -80,13 +80,15 @@ pub fn style(template: &str) -> ProgressStyle {
 }
 
 /// Wraps lines between words at `width` columns. Continuation lines are indented by 4. Words longer than the width stay
-/// whole.
-pub fn wrapped(text: &str, width: usize) -> String {
+/// whole, and so do commands in quotes, which are for copying. With a width of 0, which terminals without a size have,
+/// all lines stay whole.
+pub(in crate::cli) fn wrapped(text: &str, width: usize) -> String {
+    let width = if width == 0 { usize::MAX } else { width };
     const INDENT: usize = 4;
     let mut out = String::with_capacity(text.len() + 16);
     for line in text.split_inclusive('\n') {
         let mut column = 0;
-        for word in line.split_inclusive(' ') {
+        for word in words(line) {
             let shown = word.trim_end().width();
             if column > INDENT && column + shown > width {
                 out.truncate(out.trim_end_matches(' ').len());
@@ -101,9 +103,32 @@ pub fn wrapped(text: &str, width: usize) -> String {
     out
 }
 
+/// The words of a line, each with the space behind it; `'ringmark report FILE'` is one.
+fn words(line: &str) -> Vec<&str> {
+    const COMMAND: &str = "'ringmark ";
+    let mut words = Vec::new();
+    let mut rest = line;
+    while !rest.is_empty() {
+        let quoted = rest.strip_prefix(COMMAND).and_then(|rest| rest.find('\'')).map_or(0, |end| COMMAND.len() + end);
+        let end = rest[quoted..].find(' ').map_or(rest.len(), |space| quoted + space + 1);
+        let (word, after) = rest.split_at(end);
+        words.push(word);
+        rest = after;
+    }
+    words
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn commands_and_flags_stay_whole() {
+        let text = "hint: see 'ringmark guide shards' or use fewer --workers\n";
+        assert_eq!(wrapped(text, 30), "hint: see\n    'ringmark guide shards' or\n    use fewer --workers\n");
+        assert_eq!(wrapped(text, 0), text);
+        assert_eq!(words("it's 'a b' 'ringmark x"), ["it's ", "'a ", "b' ", "'ringmark ", "x"]);
+    }
 
     #[test]
     fn parts_are_dropped_as_the_terminal_gets_narrower() {

@@ -8,7 +8,7 @@ use super::warnings::{Warning, warnings};
 use crate::finding::Severity;
 use crate::report::advice::order;
 use crate::report::html::{
-    ComparedSide, Contents, Stored, Words, both, charts, escape, load_charts, numbers_table, percentile_charts,
+    ComparedSide, Contents, Stored, Words, both, charts, escape, load_charts, numbers_table, percentile_charts, prose,
     setup_rows, wrap,
 };
 use crate::report::language::Language;
@@ -83,7 +83,7 @@ fn warning_html(warning: &Warning, place: &str, language: Language) -> String {
         Severity::Void => ("void", language.pick("VOID", "无效")),
         Severity::Caution | Severity::Note => ("caution", language.pick("Caution", "注意")),
     };
-    format!("<div class=\"finding {class}\"><b>{name}</b>{}</div>", escape(&format!("{place}{}", warning.text)))
+    format!("<div class=\"finding {class}\"><b>{name}</b>{}</div>", prose(&format!("{place}{}", warning.text)))
 }
 
 /// What was run on each side; what is equal on all of them is there once.

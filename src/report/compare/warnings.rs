@@ -1,11 +1,13 @@
-//! Warnings about a comparison: void runs, and failures that make times incomparable.
+//! Warnings about a comparison: void runs, runs that ended early, and failures that make times incomparable.
 
 use super::rows::{Compared, Kind};
 use super::sides::{Entry, letter};
 use crate::finding::Severity;
+use crate::report::early_end;
 use crate::report::findings::entries;
 use crate::report::language::Language;
 use crate::report::table::number;
+use crate::stats::Summary;
 
 /// A line above a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +20,7 @@ pub struct Warning {
 /// The warnings about two entries, the most severe first.
 pub fn warnings(a: &Entry<'_>, b: &Entry<'_>, compared: &Compared, language: Language) -> Vec<Warning> {
     let mut out: Vec<Warning> = [a, b].into_iter().flat_map(|entry| void(entry, language)).collect();
+    out.extend([a, b].into_iter().filter_map(|entry| ended_early(entry, language)));
     if compared.unlike {
         out.push(Warning { severity: Severity::Caution, text: failures(a, b, compared, language) });
     }
@@ -48,6 +51,17 @@ fn void(entry: &Entry<'_>, language: Language) -> Vec<Warning> {
         }
     }
     texts.into_iter().map(|text| Warning { severity: Severity::Void, text }).collect()
+}
+
+/// The warning that runs of an entry ended early.
+fn ended_early(entry: &Entry<'_>, language: Language) -> Option<Warning> {
+    let runs: Vec<&Summary> = entry.runs.iter().map(|run| &run.summary).collect();
+    let (name, clause) = (letter(entry.side), early_end::clause(&runs, language)?);
+    let text = match language {
+        Language::En => format!("{name}: {clause}. Its figures are those of a part of the load."),
+        Language::Zh => format!("{name}：{clause}。其数据只反映部分负载。"),
+    };
+    Some(Warning { severity: Severity::Caution, text })
 }
 
 fn failures(a: &Entry<'_>, b: &Entry<'_>, compared: &Compared, language: Language) -> String {

@@ -1,7 +1,7 @@
 //! Elements of the page: tables, lists, rows of charts.
 
 use super::chart::Chart;
-use super::escape::escape;
+use super::escape::{escape, prose};
 use crate::report::language::Language;
 use crate::report::table::{self, digits, mark};
 
@@ -34,7 +34,7 @@ pub fn table_of_cells(head: &[String], rows: &[Vec<(&str, String)>]) -> String {
 
 /// Lines as an unordered list.
 pub fn list(lines: &[String]) -> String {
-    format!("<ul>{}</ul>", lines.iter().map(|line| format!("<li>{}</li>", escape(line))).collect::<String>())
+    format!("<ul>{}</ul>", lines.iter().map(|line| format!("<li>{}</li>", prose(line))).collect::<String>())
 }
 
 /// A figure with at least `decimals` decimals; "-" if it is unknown.

@@ -11,6 +11,7 @@ use super::words::{Contents, Words, both};
 use crate::finding::Figure;
 use crate::record::facts::Mode;
 use crate::report::advice::{Grade, best, recommendations, success_rate};
+use crate::report::early_end;
 use crate::report::findings::of_runs;
 use crate::report::i18n::Label;
 use crate::report::language::Language;
@@ -192,10 +193,9 @@ fn findings_of_runs(runs: &[&Summary], language: Language) -> String {
     if all.is_empty() { all } else { format!("<h3>{title}</h3>{all}") }
 }
 
-/// The names of the loads; void runs are marked.
+/// The names of the loads; runs that are void or ended early are marked.
 fn names(runs: &[&Summary], language: Language) -> Vec<String> {
-    let void = |run: &Summary| if run.is_void() { language.pick(" (void)", "（无效）") } else { "" };
-    runs.iter().map(|run| load_name(&run.facts, language) + void(run)).collect()
+    runs.iter().map(|run| load_name(&run.facts, language) + &early_end::mark(run, language)).collect()
 }
 
 /// The CSS class of the row of a run.

@@ -1,7 +1,7 @@
 //! The HTML report: one self-contained file in English and Chinese, made only from the databases of a call.
 
 mod axis;
-mod bounds;
+pub(super) mod bounds;
 mod chart;
 mod command;
 mod compared_plots;
@@ -26,7 +26,7 @@ use std::path::PathBuf;
 
 pub use compared_plots::{ComparedSide, load_charts, percentile_charts};
 pub use elements::{charts, table as numbers_table, table_of_cells};
-pub use escape::escape;
+pub use escape::{escape, prose};
 pub use run::{Run, Stored};
 pub use setup::rows as setup_rows;
 pub use top::search_sentences;

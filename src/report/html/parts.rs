@@ -4,13 +4,14 @@ use std::fmt::Write;
 
 use super::bounds::{self, at_most_s, has_token_times};
 use super::elements::{at_most_note, charts, few_note, fixed, has_bounds, has_marks, list, table};
-use super::escape::escape;
+use super::escape::{escape, prose};
 use super::objectives::milliseconds;
 use super::run::Run;
 use super::words::{Contents, Words, both};
 use super::{plots, server};
 use crate::finding::{Figure, Finding, Severity};
 use crate::report::definitions::{DEFINITIONS, Definition, Pair};
+use crate::report::early_end;
 use crate::report::findings::{Entry, entries};
 use crate::report::i18n::{Label, failure_name};
 use crate::report::language::Language;
@@ -108,7 +109,7 @@ fn load_with_number(s: &Summary, number: Option<usize>, language: Language) -> S
             Language::Zh => write!(name, " · 第 {number} 次"),
         };
     }
-    name
+    name + &early_end::mark(s, language)
 }
 
 fn cards(s: &Summary, language: Language) -> String {
@@ -203,7 +204,7 @@ pub fn finding(entry: &Entry<'_>, load: Option<&str>, language: Language) -> Str
         Severity::Void => ("void", language.pick("Void", "无效")),
     };
     let load = load.map_or_else(String::new, |load| format!("{load}{}", language.pick(": ", "：")));
-    let headline = escape(&entry.headline(language));
+    let headline = prose(&entry.headline(language));
     let symptoms = entry.symptoms(language);
     let symptoms = if symptoms.is_empty() { String::new() } else { list(&symptoms) };
     format!("<div class=\"finding {class}\"><b>{name}</b>{}{headline}{symptoms}</div>", escape(&load))
@@ -367,7 +368,7 @@ pub fn failure_table(runs: &[&Summary], language: Language) -> String {
 
 /// The definitions of all figures.
 pub fn definitions(language: Language) -> String {
-    let cell = |[en, zh]: Pair| format!("<td>{}</td>", escape(language.pick(en, zh)));
+    let cell = |[en, zh]: Pair| format!("<td>{}</td>", prose(language.pick(en, zh)));
     let row = |definition: &Definition| {
         format!("<tr>{}{}{}</tr>", cell(definition.name), cell(definition.formula), cell(definition.meaning))
     };

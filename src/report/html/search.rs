@@ -6,7 +6,7 @@ use std::fmt::Write;
 use super::axis::Scale;
 use super::chart::{AxisText, Chart, ChartLine, Kind, Level, Point, points};
 use super::elements::{charts, few_note, list, table};
-use super::escape::escape;
+use super::escape::{escape, prose};
 use super::over_time::unit;
 use super::run::Run;
 use super::words::{Contents, Words, both};
@@ -90,7 +90,7 @@ fn selections(stored: &StoredSearch, language: Language) -> String {
             Language::En => selection.reason.en(),
             Language::Zh => selection.reason.zh(),
         };
-        let cells = [aim_text(aim, language), value, reason].map(|cell| format!("<td>{}</td>", escape(&cell)));
+        let cells = [aim_text(aim, language), value, reason].map(|cell| format!("<td>{}</td>", prose(&cell)));
         format!("<tr>{}</tr>", cells.concat())
     };
     let rows: String = stored.plan.aims.iter().zip(&stored.selections).map(row).collect();

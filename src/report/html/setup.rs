@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 
 use super::command::command;
-use super::escape::escape;
+use super::escape::{escape, prose};
 use super::run::Stored;
 use crate::record::facts::{Mode, RunFacts};
 use crate::report::language::Language;
@@ -18,11 +18,11 @@ pub fn rows(runs: &[Stored<'_>], language: Language) -> Vec<(&'static str, Strin
     let pick = |en: &'static str, zh: &'static str| language.pick(en, zh);
     let text = |of: &dyn Fn(&Stored<'_>) -> String| escape(&distinct(runs, of));
     let mut rows: Vec<(&'static str, String)> = Vec::new();
-    rows.extend(command(runs).map(|command| (pick("Command", "命令"), format!("<code>{}</code>", escape(&command)))));
+    rows.extend(command(runs).map(|command| (pick("Command", "命令"), format!("<code>{}</code>", prose(&command)))));
     rows.push((pick("Server", "服务端"), text(&|run| server(run))));
     rows.push((pick("Model", "模型"), text(&|run| run.run.facts.model.clone())));
     rows.push((pick("Load", "负载"), escape(&loads(runs, language))));
-    rows.push((pick("Requests", "请求"), text(&|run| requests(&run.run.facts, language))));
+    rows.push((pick("Requests", "请求"), escape(&requests(runs, language))));
     rows.push((pick("Prompts", "提示词"), text(&|run| prompts(run, language))));
     rows.push((pick("Tokens", "token 数"), escape(&tokens(runs, language))));
     rows.push((pick("Seeds", "种子"), text(&|run| seeds(&run.run.facts, language))));
@@ -81,14 +81,25 @@ fn loads(runs: &[Stored<'_>], language: Language) -> String {
     text
 }
 
-fn requests(facts: &RunFacts, language: Language) -> String {
-    let mut parts = Vec::new();
-    if let Some(count) = facts.requests {
-        parts.push(match language {
-            Language::En => format!("{count} per run"),
-            Language::Zh => format!("每次 {count} 个"),
-        });
+/// How many requests each run has, and how they are sent.
+fn requests(runs: &[Stored<'_>], language: Language) -> String {
+    let mut counts: Vec<String> = Vec::new();
+    for count in runs.iter().filter_map(|run| run.run.facts.requests).map(|count| count.to_string()) {
+        if !counts.contains(&count) {
+            counts.push(count);
+        }
     }
+    let counts = counts.join(language.pick(", ", "、"));
+    let sent = distinct(runs, &|run| way_of_sending(&run.run.facts, language));
+    match (counts.is_empty(), language) {
+        (true, _) => sent,
+        (false, Language::En) => format!("{counts} per run · {sent}"),
+        (false, Language::Zh) => format!("每次 {counts} 个 · {sent}"),
+    }
+}
+
+fn way_of_sending(facts: &RunFacts, language: Language) -> String {
+    let mut parts = Vec::new();
     let times = [
         (language.pick("for", "时长"), facts.duration_ns.unwrap_or(0)),
         (language.pick("ramp", "渐增"), facts.ramp_ns),

@@ -2,25 +2,27 @@
 
 use std::fmt::Write;
 
-use super::elements::{facts, table_of_cells};
-use super::escape::escape;
+use super::bounds::{at_most_s, series};
+use super::elements::{at_most_note, facts, table_of_cells};
+use super::escape::prose;
 use super::objectives::{criterion_words, milliseconds, shown_factor};
 use super::parts::failure_table;
 use super::run::{Run, Stored};
 use super::setup;
 use super::words::{Contents, Words, both};
+use crate::finding::Figure as Time;
 use crate::plan::sla::Aim;
 use crate::record::facts::RunFacts;
 use crate::report::advice::{best, success_rate};
+use crate::report::early_end;
 use crate::report::findings::void_lines;
 use crate::report::language::Language;
 use crate::report::load_name::load_name;
-use crate::report::objective::agrees;
+use crate::report::objective::{agrees, upper_bound};
 use crate::report::repeats::{self, Spread};
 use crate::report::table::{Decimals, digits, infinite_note, mark, percent_down};
 use crate::search::StoredSearch;
 use crate::stats::Summary;
-use crate::stats::quantile::Series;
 use crate::stats::slo::Judged;
 
 /// Decimals of a value in milliseconds that is close to its bound.
@@ -37,12 +39,12 @@ pub fn sections(runs: &[&Run], searches: &[StoredSearch], contents: &mut Content
     let mut out = both(|language| {
         let mut out = String::new();
         for line in void_lines(&summaries, language) {
-            let _ = write!(out, "<p class=\"banner\">{}{}</p>", language.pick("VOID: ", "无效："), escape(&line));
+            let _ = write!(out, "<p class=\"banner\">{}{}</p>", language.pick("VOID: ", "无效："), prose(&line));
         }
         for sentence in sentences(&summaries, searches) {
-            let _ = write!(out, "<p class=\"quote\">{}</p>", escape(sentence.pick(language)));
+            let _ = write!(out, "<p class=\"quote\">{}</p>", prose(sentence.pick(language)));
         }
-        out
+        out + &early_ends(&summaries, language)
     });
     out.push_str(&contents.heading("h2", "setup", Words::new("What was run", "测试内容")));
     let stored: Vec<Stored<'_>> = runs.iter().map(|run| Stored { run: &run.run, summary: &run.summary }).collect();
@@ -58,8 +60,40 @@ pub fn sections(runs: &[&Run], searches: &[StoredSearch], contents: &mut Content
     out
 }
 
+/// A line with the loads of a sweep that ended early; the sentence about a single run has this itself.
+fn early_ends(runs: &[&Summary], language: Language) -> String {
+    let of_load = |group: &Vec<&Summary>| {
+        let clause = early_end::clause(group, language)?;
+        Some(format!("{}{}{clause}", load_name(&group[0].facts, language), language.pick(": ", "：")))
+    };
+    let lines: Vec<String> = match runs {
+        [_] => Vec::new(),
+        runs => repeats::groups(runs).iter().filter_map(of_load).collect(),
+    };
+    if lines.is_empty() {
+        return String::new();
+    }
+    let (separator, end) = (language.pick("; ", "；"), language.pick(".", "。"));
+    let name = language.pick("Caution", "注意");
+    format!("<div class=\"finding caution\"><b>{name}</b>{}{end}</div>", prose(&lines.join(separator)))
+}
+
+/// The sentence with what ended runs of this group early.
+fn with_early_end(sentence: Words, group: &[&Summary]) -> Words {
+    Words::each(|language| {
+        let (text, end) = (sentence.pick(language), language.pick(".", "。"));
+        match early_end::clause(group, language) {
+            Some(clause) => {
+                let separator = language.pick("; ", "；");
+                format!("{}{separator}{clause}{end}", text.strip_suffix(end).unwrap_or(text))
+            }
+            None => text.to_string(),
+        }
+    })
+}
+
 /// One sentence for each result that can be quoted: for each search what it selected; else the best load that met the
-/// objectives; without objectives the load with the most requests per second.
+/// objectives; without objectives, or if no load met them, the load with the most requests per second.
 fn sentences(runs: &[&Summary], searches: &[StoredSearch]) -> Vec<Words> {
     if !searches.is_empty() {
         return searches.iter().flat_map(|stored| search_sentences(runs, stored)).collect();
@@ -70,13 +104,15 @@ fn sentences(runs: &[&Summary], searches: &[StoredSearch]) -> Vec<Words> {
     if sound.is_empty() {
         let void = runs.iter().any(|run| run.is_void());
         let none = Words::new("No request succeeded.", "没有成功的请求。");
+        let none = if runs.len() == 1 { with_early_end(none, runs) } else { none };
         return if void || runs.is_empty() { Vec::new() } else { vec![none] };
     }
+    let whatever_they_met = match sound.as_slice() {
+        [only] if groups.len() == 1 => Some(of_load(only, &Words::default())),
+        _ => fastest(&groups, runs),
+    };
     if runs.iter().all(|run| run.slo.as_ref().is_none_or(|verdict| verdict.criteria.is_empty())) {
-        return match sound.as_slice() {
-            [only] if groups.len() == 1 => vec![of_load(only, &Words::default())],
-            _ => fastest(&groups, runs).into_iter().collect(),
-        };
+        return whatever_they_met.into_iter().collect();
     }
     let met = sound.into_iter().filter(|group| group.iter().all(|run| !run.missed_slo()));
     let rate = |group: &&Vec<&Summary>| Spread::compute(group, |s| s.throughput.requests_per_s).map_or(0.0, |s| s.mean);
@@ -88,7 +124,10 @@ fn sentences(runs: &[&Summary], searches: &[StoredSearch]) -> Vec<Words> {
         format!("No load met the objectives: {}.", criteria.en),
         format!("没有负载达到目标：{}。", criteria.zh),
     );
-    vec![best.map_or(missed, |group| of_load(group, &criteria))]
+    match best {
+        Some(group) => vec![of_load(group, &criteria)],
+        None => std::iter::once(missed).chain(whatever_they_met).collect(),
+    }
 }
 
 fn joined(words: impl Iterator<Item = Words>) -> Words {
@@ -139,7 +178,7 @@ pub fn search_sentences(runs: &[&Summary], stored: &StoredSearch) -> Vec<Words> 
 }
 
 /// `8 users at p99 TTFT below 400 ms: 12.3 req/s, 493 tok/s.` Without criteria, the highest percentile
-/// follows that does not come from few samples.
+/// follows that does not come from few samples. The end of a run that ended early follows in any case.
 fn of_load(group: &[&Summary], criteria: &Words) -> Words {
     let mean = |of: fn(&Summary) -> Option<f64>| Spread::compute(group, of).map(|spread| spread.mean);
     let text = group.iter().any(|run| run.generates_text());
@@ -157,18 +196,22 @@ fn of_load(group: &[&Summary], criteria: &Words) -> Words {
     figures.push(tokens);
     figures.push(mean(Summary::per_gpu).map(|rate| plain(format!("{} tok/s/GPU", digits(rate, 0)))));
     let figures: Vec<Words> = figures.into_iter().flatten().collect();
-    let (name, series): (Words, fn(&Summary) -> &Series) = match text {
-        true => (Words::new("TTFT", "TTFT"), |s| &s.series.ttft_s),
-        false => (Words::new("latency", "端到端时延"), |s| &s.series.latency_s),
+    let (name, time) = match text {
+        true => (Words::new("TTFT", "TTFT"), Time::Ttft),
+        false => (Words::new("latency", "端到端时延"), Time::Latency),
     };
-    let is_sure = |per_mille| group.iter().all(|run| series(run).at(per_mille).is_some_and(|quantile| !quantile.few));
+    let is_sure = |per_mille| group.iter().all(|run| series(run, time).at(per_mille).is_some_and(|q| !q.few));
     let level = [990, 900, 500].into_iter().find(|&per_mille| criteria.is_empty() && is_sure(per_mille));
     let percentile = level.and_then(|per_mille| {
-        let seconds = Spread::compute(group, |run| series(run).value(per_mille))?.mean;
-        Some((per_mille / 10, milliseconds(seconds)))
+        let bound = group.iter().filter_map(|run| at_most_s(run, time, per_mille)).reduce(f64::max);
+        let value = match bound {
+            Some(bound) => format!("≤ {}", milliseconds(bound)),
+            None => milliseconds(Spread::compute(group, |run| series(run, time).value(per_mille))?.mean),
+        };
+        Some((per_mille / 10, value))
     });
     let success = mean(success_rate).filter(|&share| share < 1.0).map(percent_down);
-    Words::each(|language| {
+    let sentence = Words::each(|language| {
         let mut parts: Vec<String> = figures.iter().map(|figure| figure.pick(language).to_string()).collect();
         parts.extend(percentile.as_ref().map(|(level, ms)| format!("p{level} {} {ms} ms", name.pick(language))));
         parts.extend(success.as_ref().map(|percent| match language {
@@ -181,7 +224,8 @@ fn of_load(group: &[&Summary], criteria: &Words) -> Words {
             if criteria.is_empty() { String::new() } else { format!("{}{criteria}", language.pick(" at ", "，")) };
         let (colon, end) = (language.pick(": ", "："), language.pick(".", "。"));
         format!("{load}{at}{colon}{}{end}", parts.join(language.pick(", ", "，")))
-    })
+    });
+    with_early_end(sentence, group)
 }
 
 /// A load as the reader of a sentence calls it.
@@ -210,8 +254,10 @@ fn objectives(runs: &[&Summary], language: Language) -> String {
     // Runs of one page can have different objectives.
     let of_run =
         |run: &Summary, one: &Judged| judged(run).into_iter().find(|other| other.criterion.text == one.criterion.text);
-    let columns: Vec<Vec<Option<(&str, String)>>> =
-        first.iter().map(|one| objective_cells(&runs.iter().map(|run| of_run(run, one)).collect::<Vec<_>>())).collect();
+    let columns: Vec<Vec<Option<(&str, String)>>> = first
+        .iter()
+        .map(|one| objective_cells(&runs.iter().map(|run| of_run(run, one)).collect::<Vec<_>>(), runs))
+        .collect();
     let row = |(place, run): (usize, &&Summary)| {
         let verdict = run.slo.as_ref()?;
         let mut cells = vec![("", load_name(&run.facts, language))];
@@ -227,13 +273,15 @@ fn objectives(runs: &[&Summary], language: Language) -> String {
     let rows: Vec<Vec<(&str, String)>> = runs.iter().enumerate().filter_map(row).collect();
     let infinite = rows.iter().flatten().any(|cell| cell.1.starts_with('∞'));
     let note = if infinite { format!("<p class=\"note\">{}</p>", infinite_note(language)) } else { String::new() };
-    let few = rows.iter().flatten().any(|cell| cell.1.contains("* "));
-    let few = if few { super::elements::few_note(language) } else { String::new() };
-    table_of_cells(&head, &rows) + &few + &note
+    let has = |mark: &str| rows.iter().flatten().any(|cell| cell.1.contains(mark));
+    let few = if has("* ") { super::elements::few_note(language) } else { String::new() };
+    let bounds = if has("≤ ") { at_most_note(language) } else { String::new() };
+    table_of_cells(&head, &rows) + &few + &bounds + &note
 }
 
-/// A criterion judged in each run: values in the unit of the criterion, with the same decimals, and verdicts.
-fn objective_cells(judged: &[Option<Judged>]) -> Vec<Option<(&'static str, String)>> {
+/// A criterion judged in each run: values in the unit of the criterion, with the same decimals, and verdicts. Where the
+/// table of percentiles has only an upper bound, it stands beside the value.
+fn objective_cells(judged: &[Option<Judged>], runs: &[&Summary]) -> Vec<Option<(&'static str, String)>> {
     let shown = |one: &Judged| one.judged.value.map(|value| value * shown_factor(one.criterion.figure));
     let finite = |one: &&Judged| shown(one).is_some_and(f64::is_finite);
     let least = Decimals::for_digits(judged.iter().flatten().filter(finite).filter_map(shown), 0);
@@ -245,15 +293,18 @@ fn objective_cells(judged: &[Option<Judged>]) -> Vec<Option<(&'static str, Strin
         judged.iter().flatten().filter(finite).all(agrees)
     };
     let decimals = (least.0..=MOST_DECIMALS).map(Decimals).find(all_agree).unwrap_or(least);
-    let cell = |one: &Judged| {
+    let cell = |one: &Judged, run: &Summary| {
         let value = match shown(one) {
             Some(value) if value.is_finite() => decimals.text(value),
             Some(_) => "∞".to_string(),
             None => "-".to_string(),
         };
-        (verdict_class(one.met), format!("{value}{} {}", mark(one.judged.few), if one.met { "✓" } else { "✗" }))
+        let bound = upper_bound(run, one).map(|bound| bound * shown_factor(one.criterion.figure));
+        let bound = bound.map_or_else(String::new, |bound| format!(" (≤ {})", decimals.ceil(bound)));
+        let verdict = if one.met { "✓" } else { "✗" };
+        (verdict_class(one.met), format!("{value}{}{bound} {verdict}", mark(one.judged.few)))
     };
-    judged.iter().map(|one| one.as_ref().map(cell)).collect()
+    judged.iter().zip(runs).map(|(one, run)| Some(cell(one.as_ref()?, run))).collect()
 }
 
 fn verdict_class(met: bool) -> &'static str {
