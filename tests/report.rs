@@ -463,7 +463,14 @@ fn small_values_have_three_digits_and_few_samples_are_marked() {
     collect(&path, start(closed(30, 1), Save::Text), vec![CollectorMessage::Block(block), worker]);
     let run = from_database(&path).unwrap();
     let text = overview::render(&[&run], None, 200, false);
-    assert!(text.contains("0.00000420 |") && text.contains("0.00000420* |"), "{text}");
+    assert!(text.contains("0.00000420 |") && text.contains("<=0.0000244 |"), "{text}");
+    // The error of a timestamp exceeds 4.2 µs.
+    assert!(text.contains("\n<= this client's error exceeds the figure"), "{text}");
+    assert!(
+        overview::one_line(&run).contains("TTFT p99 1.00 ms, TPOT mean 0.00420 ms"),
+        "{}",
+        overview::one_line(&run)
+    );
     assert!(text.contains("0.00300 |") && text.contains("* fewer than 10 samples lie beyond"), "{text}");
     let steady = screen::render(&run, 200);
     let (_, steady) = steady.split_once("Steady part").unwrap();

@@ -114,7 +114,7 @@ fn times(s: &Summary, width: usize) -> String {
     let row = |(name, time, series): &&Row<'_>| {
         let mean = series.mean.map_or_else(|| "-".to_string(), ms);
         let quantiles = SHOWN.map(|(_, per_mille)| match (bound(*time, per_mille), series.at(per_mille)) {
-            (Some(bound), _) => format!("≤ {}", ms(bound)),
+            (Some(bound), _) => format!("≤ {}", Decimals(2).ceil(bound * 1e3)),
             (None, Some(quantile)) => ms(quantile.value) + mark(quantile.few),
             (None, None) => "-".to_string(),
         });

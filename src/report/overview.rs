@@ -152,7 +152,7 @@ fn footnote(runs: &[&Summary], width: usize) -> String {
     let has = |which: &dyn Fn(&Cell) -> bool| runs.iter().any(|run| TIMES.iter().any(|time| which(&p99(run, *time))));
     let few =
         if has(&|cell| cell.after == mark(true)) { wrap("* ", &few_note(Language::En), width) } else { String::new() };
-    let bounds = if has(&|cell| cell.before == "<=") { wrap("<= ", glance::AT_MOST, width) } else { String::new() };
+    let bounds = if has(&|cell| cell.before == AT_MOST) { wrap("<= ", glance::AT_MOST, width) } else { String::new() };
     few + &bounds + &unusual_ends(runs, width)
 }
 
@@ -175,8 +175,11 @@ pub fn one_line(s: &Summary) -> String {
     let ms = |seconds: Option<f64>| seconds.map(|seconds| seconds * 1e3);
     let p99 = |name: &str, time: Figure| {
         let cell = p99(s, time);
-        let separator = if cell.before.is_empty() { "" } else { " " };
-        value(&format!("{name} p99 {}{separator}", cell.before), ms(cell.value), " ms")
+        let (before, milliseconds) = (cell.before, ms(cell.value)?);
+        Some(match before == AT_MOST {
+            true => format!("{name} p99 {before} {} ms", Decimals::for_digits([milliseconds], 0).ceil(milliseconds)),
+            false => format!("{name} p99 {} ms", short(milliseconds)),
+        })
     };
     let times = if s.generates_text() {
         let tpot = if s.series.tpot_range.is_some() { "TPOT mean >= " } else { "TPOT mean " };
@@ -256,6 +259,9 @@ struct Cell {
     after: &'static str,
 }
 
+/// Before an upper bound, which is rounded up.
+const AT_MOST: &str = "<=";
+
 /// A column of the table of loads: its name in evalscope's report, the decimals that its values have at least, and the
 /// cell of a run.
 #[derive(Clone, Copy)]
@@ -275,6 +281,7 @@ impl Column {
         let cells: Vec<Cell> = runs.iter().map(|run| (self.cell)(run)).collect();
         let decimals = Decimals::for_digits(cells.iter().filter_map(|cell| cell.value), self.least);
         let text = |Cell { before, value, after }: &Cell| match value {
+            Some(value) if *before == AT_MOST => format!("{before}{}{after}", decimals.ceil(*value)),
             Some(value) => format!("{before}{}{after}", decimals.text(*value)),
             None => "-".to_string(),
         };
@@ -301,7 +308,7 @@ fn plain(value: Option<f64>) -> Cell {
 
 fn p99(s: &Summary, time: Figure) -> Cell {
     if let Some(bound) = at_most_s(s, time, 990) {
-        return Cell { before: "<=", value: Some(bound), after: "" };
+        return Cell { before: AT_MOST, value: Some(bound), after: "" };
     }
     let quantile = series(s, time).at(990);
     Cell { before: "", value: quantile.map(|q| q.value), after: mark(quantile.is_some_and(|q| q.few)) }

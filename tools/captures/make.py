@@ -49,7 +49,7 @@ CALLS = [
     ("open", f"{MOCK.format('&fault=status(503):1/9', 'open')} --open-loop --rate 40 160 --number 120 480", {}),
     ("live", f"{MOCK.format('&fault=status(503):1/30', 'live')} --parallel 8 --duration 9 --live", {7: "capture"}),
     ("live-sweep", f"{MOCK.format('', 'live-sweep')} --parallel 2 16 --duration 4 --live", {8: "capture"}),
-    ("wide", "--url 'mock:?ttft=0ms&itl=0ms&tokens=400' --no-timestamp --outputs-dir out --name wide --parallel 64 --number 20000", {}),
+    ("wide", "--url 'mock:?ttft=0ms&itl=0ms&tokens=400' --no-timestamp --outputs-dir out --name wide --parallel 64 --number 2000", {}),
     ("long-name", f"{MOCK.format('', 'long-name')} {LONG} --parallel 1 8 --number 60 {SLO}", {}),
     ("long-run", f"{MOCK.format('', 'a-name-of-a-folder-that-is-rather-long-for-a-line')} {LONG} --parallel 8 --number 60 {SLO}", {}),
     ("chinese", f"{MOCK.format('', '结果')} --model 通义千问-2.5-72B-指令微调版 --language zh --parallel 1 8 --number 60 {SLO}", {}),
@@ -69,7 +69,7 @@ SCREENS = {80: 24, 120: 40, 200: 60}
 TILE = 2400
 LONGEST_CALL_S = 120
 COLOURS = ["#1e222a", "#e06c75", "#98c379", "#e5c07b", "#61afef", "#c678dd", "#56b6c2", "#dcdfe4"]
-TALK = '{"conversation": [{"human": "one", "assistant": "x"}, {"human": "two", "assistant": "x"}, {"human": "three"}]}\n'
+TALK = '[{"role": "user", "content": "one"}, {"role": "assistant", "content": "x"}, {"role": "user", "content": "two"}]\n'
 
 
 class Browser:

@@ -53,7 +53,7 @@ impl Cell {
             Cell::Unknown => "-".to_string(),
             Cell::Value(value) => decimals.text(value),
             Cell::Few(value) => decimals.text(value) + mark(true),
-            Cell::AtMost(value) => format!("≤ {}", decimals.text(value)),
+            Cell::AtMost(value) => format!("≤ {}", decimals.ceil(value)),
             Cell::Range(low, high, few) => format!("{} … {}{}", decimals.text(low), decimals.text(high), mark(few)),
         }
     }

@@ -268,7 +268,7 @@ fn percentiles(s: &Summary, language: Language) -> String {
     let cell = |column: &Column<'_>, row: usize| {
         let bound = column.time.and_then(|time| at_most_s(s, time, LEVELS[row].per_mille));
         match (bound, column.series.quantiles.get(row)) {
-            (Some(bound), _) => format!("≤ {}", column.text(bound)),
+            (Some(bound), _) => format!("≤ {}", column.decimals.ceil(bound * column.factor)),
             (None, Some(quantile)) => column.text(quantile.value) + mark(quantile.few),
             (None, None) => "-".to_string(),
         }

@@ -16,6 +16,7 @@ use crate::record::facts::RunFacts;
 use crate::report::advice::{best, success_rate};
 use crate::report::early_end;
 use crate::report::findings::void_lines;
+use crate::report::knee::SOUND;
 use crate::report::language::Language;
 use crate::report::load_name::load_name;
 use crate::report::objective::{agrees, upper_bound};
@@ -109,7 +110,7 @@ fn sentences(runs: &[&Summary], searches: &[StoredSearch]) -> Vec<Words> {
     }
     let whatever_they_met = match sound.as_slice() {
         [only] if groups.len() == 1 => Some(of_load(only, &Words::default())),
-        _ => fastest(&groups, runs),
+        _ => fastest(&groups, runs).or_else(|| too_few_succeed(&sound)),
     };
     if runs.iter().all(|run| run.slo.as_ref().is_none_or(|verdict| verdict.criteria.is_empty())) {
         return whatever_they_met.into_iter().collect();
@@ -143,6 +144,21 @@ fn fastest(groups: &[Vec<&Summary>], runs: &[&Summary]) -> Option<Words> {
     Some(Words::new(
         format!("Highest throughput measured: {}", sentence.en),
         format!("测得的最高吞吐量：{}", sentence.zh),
+    ))
+}
+
+/// At no load did enough requests succeed: the load at which most did.
+fn too_few_succeed(groups: &[&Vec<&Summary>]) -> Option<Words> {
+    let share = |group: &&Vec<&Summary>| Spread::compute(group, success_rate).map(|spread| spread.mean);
+    let shares = groups.iter().filter_map(|group| Some((share(group)?, &group[0].facts)));
+    let (most, facts) = shares.filter(|(share, _)| *share < SOUND).max_by(|a, b| a.0.total_cmp(&b.0))?;
+    let (most, least) = (percent_down(most), SOUND * 100.0);
+    Some(Words::new(
+        format!(
+            "At no load did {least} % of the requests succeed, at most {most} % at {}.",
+            load_name(facts, Language::En)
+        ),
+        format!("没有负载的请求成功率达到 {least} %，最高为 {most} %（{}）。", load_name(facts, Language::Zh)),
     ))
 }
 
@@ -284,7 +300,9 @@ fn objectives(runs: &[&Summary], language: Language) -> String {
 fn objective_cells(judged: &[Option<Judged>], runs: &[&Summary]) -> Vec<Option<(&'static str, String)>> {
     let shown = |one: &Judged| one.judged.value.map(|value| value * shown_factor(one.criterion.figure));
     let finite = |one: &&Judged| shown(one).is_some_and(f64::is_finite);
-    let least = Decimals::for_digits(judged.iter().flatten().filter(finite).filter_map(shown), 0);
+    let bound = |run: &Summary, one: &Judged| Some(upper_bound(run, one)? * shown_factor(one.criterion.figure));
+    let bounds = judged.iter().zip(runs).filter_map(|(one, run)| bound(run, one.as_ref()?));
+    let least = Decimals::for_digits(judged.iter().flatten().filter(finite).filter_map(shown).chain(bounds), 0);
     // A value that is rounded to its bound must not contradict its verdict.
     let all_agree = |decimals: &Decimals| {
         let agrees = |one: &Judged| {
@@ -299,8 +317,7 @@ fn objective_cells(judged: &[Option<Judged>], runs: &[&Summary]) -> Vec<Option<(
             Some(_) => "∞".to_string(),
             None => "-".to_string(),
         };
-        let bound = upper_bound(run, one).map(|bound| bound * shown_factor(one.criterion.figure));
-        let bound = bound.map_or_else(String::new, |bound| format!(" (≤ {})", decimals.ceil(bound)));
+        let bound = bound(run, one).map_or_else(String::new, |bound| format!(" (≤ {})", decimals.ceil(bound)));
         let verdict = if one.met { "✓" } else { "✗" };
         (verdict_class(one.met), format!("{value}{}{bound} {verdict}", mark(one.judged.few)))
     };
