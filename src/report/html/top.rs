@@ -110,7 +110,7 @@ fn sentences(runs: &[&Summary], searches: &[StoredSearch]) -> Vec<Words> {
     }
     let whatever_they_met = match sound.as_slice() {
         [only] if groups.len() == 1 => Some(of_load(only, &Words::default())),
-        _ => fastest(&groups, runs).or_else(|| too_few_succeed(&sound)),
+        _ => fastest(&groups, runs).or_else(|| too_few_succeed(&sound, sound.len() < groups.len())),
     };
     if runs.iter().all(|run| run.slo.as_ref().is_none_or(|verdict| verdict.criteria.is_empty())) {
         return whatever_they_met.into_iter().collect();
@@ -147,18 +147,19 @@ fn fastest(groups: &[Vec<&Summary>], runs: &[&Summary]) -> Option<Words> {
     ))
 }
 
-/// At no load did enough requests succeed: the load at which most did.
-fn too_few_succeed(groups: &[&Vec<&Summary>]) -> Option<Words> {
+/// At no load did enough requests succeed: the load at which most did. `others`: there are loads that cannot be used.
+fn too_few_succeed(groups: &[&Vec<&Summary>], others: bool) -> Option<Words> {
     let share = |group: &&Vec<&Summary>| Spread::compute(group, success_rate).map(|spread| spread.mean);
     let shares = groups.iter().filter_map(|group| Some((share(group)?, &group[0].facts)));
     let (most, facts) = shares.filter(|(share, _)| *share < SOUND).max_by(|a, b| a.0.total_cmp(&b.0))?;
     let (most, least) = (percent_down(most), SOUND * 100.0);
+    let (which, which_zh) = if others { ("load that can be used", "可用负载") } else { ("load", "负载") };
     Some(Words::new(
         format!(
-            "At no load did {least} % of the requests succeed, at most {most} % at {}.",
+            "At no {which} did {least} % of the requests succeed, at most {most} % at {}.",
             load_name(facts, Language::En)
         ),
-        format!("没有负载的请求成功率达到 {least} %，最高为 {most} %（{}）。", load_name(facts, Language::Zh)),
+        format!("没有{which_zh}的请求成功率达到 {least} %，最高为 {most} %（{}）。", load_name(facts, Language::Zh)),
     ))
 }
 
