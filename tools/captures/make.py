@@ -4,7 +4,7 @@
 
 FOLDER gets, for each call of `CALLS`, one text with all output and one picture of the last screen at 80, 120 and 200
 columns, and pictures of its report page: light, dark, 390 pixels wide, as it is printed, and in Chinese, in parts of
-2400 pixels. `pages.txt` has the size of each page and the time until it is drawn. It takes about six minutes. All runs are
+2400 pixels. `pages.txt` has the size of each page and the time until it is drawn. It takes ten minutes on two cores. All runs are
 of the built-in server. Needs tmux, Chromium and pdftoppm; with TOKENIZER=FOLDER (tools/tokenizers/fetch.sh), embeddings,
 rankings and images are included.
 """
@@ -67,7 +67,7 @@ LENGTHS = "--min-prompt-length 64 --max-prompt-length 128 --number 200 --sleep-i
 # Columns and lines of the terminals.
 SCREENS = {80: 24, 120: 40, 200: 60}
 TILE = 2400
-LONGEST_CALL_S = 120
+LONGEST_CALL_S = 300
 COLOURS = ["#1e222a", "#e06c75", "#98c379", "#e5c07b", "#61afef", "#c678dd", "#56b6c2", "#dcdfe4"]
 TALK = '[{"role": "user", "content": "one"}, {"role": "assistant", "content": "x"}, {"role": "user", "content": "two"}]\n'
 
@@ -189,6 +189,8 @@ def capture(folder: pathlib.Path, target: pathlib.Path, command: str, keys: dict
                 tmux("send-keys", "-t", "s", key)
         if re.search("^END-", tmux("capture-pane", "-p", "-t", "s"), re.MULTILINE):
             break
+    else:
+        print(f"{target.name}: not ended after {LONGEST_CALL_S} s", flush=True)
     target.with_suffix(".txt").write_text(tmux("capture-pane", "-p", "-S", "-", "-t", "s"))
     screens[""] = tmux("capture-pane", "-e", "-p", "-t", "s")
     tmux("kill-server")
