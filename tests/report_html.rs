@@ -409,7 +409,7 @@ fn objectives_have_the_bounds_of_the_table() {
         "{objectives:?}"
     );
     assert_eq!(objectives[3..5], ["21.0* ✓", "0 ✓"], "a mean has no bound");
-    assert!(section("objectives").contains("The client&#39;s measurement error exceeds the figure"));
+    assert!(section("objectives").contains("measurement error exceeds the figure: the true value"));
     let percentiles = section("percentiles");
     let row = percentiles.split("<td>99%</td>").nth(1).unwrap().split("</tr>").next().unwrap();
     assert!(cells(row)[2].starts_with("≤ "), "{row}");
