@@ -88,9 +88,9 @@ fn throughput(s: &Summary) -> String {
 fn times(s: &Summary, width: usize) -> String {
     let series = &s.series;
     let mut figures = vec![("TTFT (ms)", &series.ttft_s), ("ITL (ms)", &series.itl_s)];
-    match &series.tpot_range {
-        Some(range) => figures.extend([("TPOT from (ms)", &range.low_s), ("TPOT to (ms)", &range.high_s)]),
-        None => figures.push(("TPOT (ms)", &series.tpot_s)),
+    figures.push(("TPOT (ms)", &series.tpot_s));
+    if let Some(range) = &series.tpot_range {
+        figures.extend([("TPOT from (ms)", &range.low_s), ("TPOT to (ms)", &range.high_s)]);
     }
     figures.push(("Latency (ms)", &series.latency_s));
     let known: Vec<&(&str, &Series)> = figures.iter().filter(|(_, series)| series.mean.is_some()).collect();

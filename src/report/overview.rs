@@ -161,7 +161,7 @@ pub fn one_line(s: &Summary) -> String {
     let value = |name: &str, value: Option<f64>, unit: &str| Some(format!("{name}{}{unit}", short(value?)));
     let ms = |seconds: Option<f64>| seconds.map(|seconds| seconds * 1e3);
     let times = if s.generates_text() {
-        let tpot = if s.series.tpot_range.is_some() { "TPOT mean >= " } else { "TPOT mean " };
+        let tpot = if s.series.tpot_range.is_some() { "TPOT mean ~" } else { "TPOT mean " };
         [value("TTFT p99 ", ms(s.series.ttft_s.value(990)), ""), value(tpot, ms(s.series.tpot_s.mean), "")]
     } else {
         [value("latency p99 ", ms(s.series.latency_s.value(990)), ""), None]
@@ -270,8 +270,8 @@ const LOADS: [Column; 8] = [
     Column::new("Gen. toks/s", 2, |s| plain(s.throughput.output_tokens_per_s)),
     Column::new("Avg TTFT(s)", 3, |s| plain(s.series.ttft_s.mean)),
     Column::new("P99 TTFT(s)", 3, |s| p99(&s.series.ttft_s)),
-    Column::new("Avg TPOT(s)", 4, |s| at_least(s, plain(s.series.tpot_s.mean))),
-    Column::new("P99 TPOT(s)", 4, |s| at_least(s, p99(&s.series.tpot_s))),
+    Column::new("Avg TPOT(s)", 4, |s| in_range(s, plain(s.series.tpot_s.mean))),
+    Column::new("P99 TPOT(s)", 4, |s| in_range(s, p99(&s.series.tpot_s))),
 ];
 /// The last column.
 const SUCCESS: &str = "Success Rate";
@@ -285,9 +285,9 @@ fn p99(series: &Series) -> Cell {
     Cell { before: "", value: quantile.map(|q| q.value), after: mark(quantile.is_some_and(|q| q.few)) }
 }
 
-/// Marks a TPOT that is the lower end of a range.
-fn at_least(s: &Summary, cell: Cell) -> Cell {
-    if s.series.tpot_range.is_some() { Cell { before: ">=", ..cell } } else { cell }
+/// Marks a TPOT that is the most plausible value of a range.
+fn in_range(s: &Summary, cell: Cell) -> Cell {
+    if s.series.tpot_range.is_some() { Cell { before: "~", ..cell } } else { cell }
 }
 
 /// The table of all columns has at most this width.
