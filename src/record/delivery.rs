@@ -430,19 +430,19 @@ mod tests {
 
     #[test]
     fn output_in_pieces_after_a_late_role_begins_with_the_role() {
-        // A parser sends the whole call in two pieces at its end: 22 tokens from 100 to 310.
-        let outputs = ticks(&[250, 300]);
+        // A parser sends the whole call in two pieces: 22 tokens from 100 to 310.
+        let outputs = ticks(&[250, 310]);
         let (silent, kinds) = (ticks(&[100, 310]), [0, ROLE, 0, STOP]);
         let events = Events { outputs: &outputs, silent: &silent, silent_kinds: &kinds, ..Events::default() };
         let ns = |head| {
             let events = Events { head: Some(Tick(head)), ..events };
             let found = tpot(events, 22, true, Some(Tick(0))).unwrap();
-            assert!(found.low_ns == 50.0 / 21.0 && found.ns <= found.high_ns, "{found:?}");
+            assert!(found.low_ns == 60.0 / 21.0 && found.ns <= found.high_ns, "{found:?}");
             (found.ns, last_token(events, Some(22), Some(Tick(0))).unwrap().0)
         };
         assert_eq!(ns(2), (10.0, 310));
         // A role with the head may have been sent at once.
-        assert_eq!(ns(98), (50.0 / 21.0, 300));
+        assert_eq!(ns(98), (60.0 / 21.0, 310));
     }
 
     #[test]

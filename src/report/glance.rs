@@ -88,7 +88,9 @@ fn throughput(s: &Summary) -> String {
 fn times(s: &Summary, width: usize) -> String {
     let series = &s.series;
     let mut figures = vec![("TTFT (ms)", &series.ttft_s), ("ITL (ms)", &series.itl_s)];
-    figures.push(("TPOT (ms)", &series.tpot_s));
+    if series.tpot_range.is_none() || series.tpot_is_within() {
+        figures.push(("TPOT (ms)", &series.tpot_s));
+    }
     if let Some(range) = &series.tpot_range {
         figures.extend([("TPOT from (ms)", &range.low_s), ("TPOT to (ms)", &range.high_s)]);
     }

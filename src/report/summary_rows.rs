@@ -223,13 +223,14 @@ const OF_TEXT: [Label; 12] = [
 ];
 
 /// The columns of the percentile table that is shown: embeddings and rankings have a latency and input tokens, and a TPOT
-/// that is a range has two more columns for its ends.
+/// that is a range has a column for each end, and one for the value shown if that is not the lower end.
 pub(crate) fn shown_columns(s: &Summary) -> Vec<(Label, &Series)> {
     let of_text = |label: Label| !matches!(label, Label::Latency | Label::InputTokens);
     let columns = percentile_columns(s).into_iter().filter(|(label, _)| s.generates_text() || !of_text(*label));
     let ends = |(label, series)| match (label, &s.series.tpot_range) {
         (Label::Tpot, Some(range)) => {
-            vec![(label, series), (Label::TpotFrom, &range.low_s), (Label::TpotTo, &range.high_s)]
+            let value = s.series.tpot_is_within().then_some((label, series));
+            value.into_iter().chain([(Label::TpotFrom, &range.low_s), (Label::TpotTo, &range.high_s)]).collect()
         }
         _ => vec![(label, series)],
     };

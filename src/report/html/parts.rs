@@ -233,7 +233,7 @@ impl Column<'_> {
 }
 
 /// The columns of the percentiles: times in milliseconds, for embeddings and rankings no figures of text, and for a TPOT
-/// that is a range also both ends.
+/// that is a range both ends, and the value shown if that is not the lower one.
 fn columns<'a>(s: &'a Summary) -> Vec<Column<'a>> {
     let values = |series: &Series| series.quantiles.iter().map(|quantile| quantile.value).collect::<Vec<f64>>();
     let time = |label, time, series: &'a Series| {
@@ -241,8 +241,10 @@ fn columns<'a>(s: &'a Summary) -> Vec<Column<'a>> {
         Column { label, series, factor: 1e3, decimals, time: Some(time) }
     };
     let one = |label, figure| time(label, figure, bounds::series(s, figure));
-    let mut times =
-        vec![one(Label::TtftMs, Figure::Ttft), one(Label::ItlMs, Figure::Itl), one(Label::TpotMs, Figure::Tpot)];
+    let mut times = vec![one(Label::TtftMs, Figure::Ttft), one(Label::ItlMs, Figure::Itl)];
+    if s.series.tpot_range.is_none() || s.series.tpot_is_within() {
+        times.push(one(Label::TpotMs, Figure::Tpot));
+    }
     if let Some(range) = &s.series.tpot_range {
         times.extend([
             time(Label::TpotFromMs, Figure::Tpot, &range.low_s),
