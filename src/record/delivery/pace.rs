@@ -23,6 +23,9 @@ use crate::time::Tick;
 const SHORT: f64 = 0.2;
 /// The largest difference between the steps of the span and the tokens, as a share of the tokens without an event.
 const TOLERANCE: f64 = 0.2;
+/// An event without output this part of a step after the last output is a step of its own: a finish event that is none comes
+/// with the last output.
+const FINISH: f64 = 0.5;
 /// The first token takes a step. A role that arrives sooner after the request or the head, in steps, was not sent with it.
 const AT_ONCE: f64 = 0.5;
 
@@ -114,7 +117,8 @@ impl Course {
         let of = |ns: f64| (ns / pace_ns + SHORT).floor();
         let inner: f64 = self.gaps().map(|(ns, events)| of(ns).max(f64::from(events))).sum();
         let front = of(self.first().ns_since(self.begin(begin)) as f64);
-        let back = of(self.end(end).ns_since(self.last()) as f64);
+        let back_ns = self.end(end).ns_since(self.last()) as f64;
+        let back = of(back_ns).max(if back_ns >= FINISH * pace_ns { 1.0 } else { 0.0 });
         front + f64::from(self.arrivals[0].1 - 1) + inner + back
     }
 }
