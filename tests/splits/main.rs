@@ -84,7 +84,7 @@ fn read_with(answer: &mut Answer, bytes: &[u8], cuts: &[usize]) -> ParseResult {
         step = answer.push_eof(Tick(now));
     }
     let reuse = step == Step::Done { reuse: true } && from == bytes.len();
-    check_instants(&answer, now);
+    check_instants(answer, now);
     reading(answer.outcome(), reuse, &answer.seen)
 }
 
