@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use records::{closed, collect, collect_to_end, push_failed, push_ok, report, start};
 use ringmark::options::Language;
 use ringmark::plan::Save;
+use ringmark::record::delivery::SilentKind;
 use ringmark::record::facts::{Mode, RunEnd, RunFacts};
 use ringmark::record::{Block, CollectorMessage, Failure, Outcome, Phase, WorkerReport};
 use ringmark::report::{from_database, html, json, overview, screen};
 use ringmark::stats::{Finding, Summary};
+use ringmark::time::Tick;
 use unicode_width::UnicodeWidthStr;
 
 /// A run of one slot after the other: `ok` responses of 50 ms and `failed` failures in `folder`.
@@ -296,16 +298,64 @@ fn a_tpot_that_is_a_range_has_both_ends_everywhere() {
             "{text}"
         );
     }
+    assert!(screen::render(&summary, 80).contains("| 0.00429 (0.00429 .. 0.00714)"));
     let brief = screen::brief(&summary, 80, false);
-    assert!(brief.contains("| TPOT from (ms) |  4.29 |") && brief.contains("| TPOT to (ms)   |  7.14 |"), "{brief}");
-    assert!(overview::one_line(&summary).contains("TPOT mean >= 4.29"), "{}", overview::one_line(&summary));
+    assert!(
+        !brief.contains("| TPOT (ms)")
+            && brief.contains("| TPOT from (ms) |  4.29 |")
+            && brief.contains("| TPOT to (ms)   |  7.14 |"),
+        "{brief}"
+    );
+    assert!(overview::one_line(&summary).contains("TPOT mean ~4.29"), "{}", overview::one_line(&summary));
     let page = html::from_databases(std::slice::from_ref(&path), Language::En).unwrap();
-    for what in ["TPOT from (ms)", "TPOT to (ms)", "4.29 ms … 7.14 ms"] {
+    for what in ["TPOT from (ms)", "TPOT to (ms)", "4.29 ms (4.29 ms … 7.14 ms)"] {
         assert!(page.contains(what), "{what}");
     }
     let runs = [summary.clone(), summary];
     let text = overview::render(&runs.iter().collect::<Vec<_>>(), None, 200, false);
-    assert!(text.contains(">=0.00429 "), "{text}");
+    assert!(text.contains("~0.00429 "), "{text}");
+}
+
+/// The role came 10 ms after the request and 10 ms before the first output, as many as there are between the outputs.
+#[test]
+fn a_tpot_within_its_range_is_shown_beside_the_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let mut block = Block::new(0);
+    for index in 0..40 {
+        push_ok(&mut block, index, index * 60, &[20, 30, 40, 50]);
+        let first = block.records.last().unwrap().first_token.unwrap();
+        let role = block.keep_arrivals(&[Tick(first.0 - 10 * ringmark::time::MS)]);
+        let kind = block.keep_bytes(&[0, SilentKind::Role as u8]);
+        let record = block.records.last_mut().unwrap();
+        (record.silent, record.silent_kinds, record.output_tokens) = (role, kind, Some(5));
+    }
+    let worker = CollectorMessage::Worker(Box::new(report(Phase::Measured)));
+    collect(&path, start(closed(40, 1), Save::Text), vec![CollectorMessage::Block(block), worker]);
+    let summary = from_database(&path).unwrap();
+    let figures = json::summary(&summary);
+    let is =
+        |figure: &serde_json::Value, value: f64| figure.as_f64().is_some_and(|found| (found - value).abs() < 1e-12);
+    assert!(is(&figures["Average time per output token (s)"], 0.01), "{figures}");
+    assert!(is(&figures["Time per output token range (s)"]["low"]["mean"], 0.0075), "{figures}");
+    for width in [80, 200] {
+        let text = screen::render(&summary, width);
+        for what in ["0.01 (0.0075 .. 0.01)", " TPOT (s) | TPOT from (s) | "] {
+            assert!(text.contains(what), "{what}: {text}");
+        }
+        assert!(
+            text.lines().filter(|line| line.contains("TPOT from (s) |")).all(|line| line.width() <= width),
+            "{text}"
+        );
+    }
+    let brief = screen::brief(&summary, 80, false);
+    for row in ["| TPOT (ms)      | 10.00 |", "| TPOT from (ms) |  7.50 |", "| TPOT to (ms)   | 10.00 |"] {
+        assert!(brief.contains(row), "{brief}");
+    }
+    assert!(overview::one_line(&summary).contains("TPOT mean ~10.0"), "{}", overview::one_line(&summary));
+    let page = html::from_databases(std::slice::from_ref(&path), Language::En).unwrap();
+    let card = page.find("TPOT, median").map(|at| page[at..].chars().take(120).collect::<String>());
+    assert!(card.as_ref().is_some_and(|card| card.contains("<b>10 ms (7.5 ms … 10 ms)</b>")), "{card:?}");
 }
 
 #[test]

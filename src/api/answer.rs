@@ -14,7 +14,7 @@ use crate::protocol::response::{Eof, Piece, Progress, Response};
 use crate::protocol::sse::Event;
 use crate::protocol::{WireError, json};
 use crate::record::arrivals::EarlyRange;
-use crate::record::delivery::{self, Events, SilentKind};
+use crate::record::delivery::{self, Events, SILENT_BYTES, SilentKind};
 use crate::record::{Failure, Finish, Oddities, Outcome, ServerTimes};
 use crate::time::Tick;
 
@@ -55,9 +55,6 @@ pub struct AnswerData {
     pub first_token: Option<Tick>,
     /// Arrival of the first event with text that is not reasoning.
     pub first_answer_token: Option<Tick>,
-    /// Arrival of the last counted token: of the last output event, or of a later event without text if the server counts
-    /// more tokens than there were output events (the end-of-sequence token); see [`delivery`].
-    pub last_token: Option<Tick>,
     /// Arrival of the event that ends the stream: `[DONE]`, or the end event of the dialect. The response ends with it;
     /// the body may stay open for longer.
     pub end_event: Option<Tick>,
@@ -72,7 +69,8 @@ pub struct AnswerData {
     pub end_early_ns: u32,
     /// The choice of each of these events (255: that one or a later one); empty as long as all are of the first choice.
     pub choices: Vec<u8>,
-    /// Arrivals of the events of a choice without output, but for announcements of a role or a block.
+    /// Arrivals of the events of a choice without output; of announcements of a role or a block, those before its first
+    /// output.
     pub silent: Vec<Tick>,
     /// Choice and kind of each of these; see [`Events::silent_kinds`].
     pub silent_kinds: Vec<u8>,
@@ -172,13 +170,30 @@ impl AnswerData {
             self.choices.push(u8::try_from(choice).unwrap_or(u8::MAX));
         }
         self.first_token.get_or_insert(at);
-        self.last_token = Some(at);
         self.arrivals.push(at);
     }
 
     fn note_silent(&mut self, choice: u32, kind: SilentKind, at: Tick) {
         self.silent.push(at);
         self.silent_kinds.extend([u8::try_from(choice).unwrap_or(u8::MAX), kind as u8]);
+    }
+
+    /// Notes the announcement of a role, unless the choice has had output: that may be the step of its first token.
+    fn note_role(&mut self, choice: u32, at: Tick) {
+        let number = u8::try_from(choice).unwrap_or(u8::MAX);
+        let has_output = match self.choices.is_empty() {
+            true => choice == 0 && !self.arrivals.is_empty(),
+            false => self.choices.contains(&number),
+        };
+        if !has_output {
+            self.note_silent(choice, SilentKind::Role, at);
+        }
+    }
+
+    /// The number of events without output from `from` on, announcements of a role left out.
+    fn silent_since(&self, from: usize) -> usize {
+        let kinds = self.silent_kinds.get(from * SILENT_BYTES..).unwrap_or_default();
+        kinds.chunks_exact(SILENT_BYTES).filter(|kind| kind[1] != SilentKind::Role as u8).count()
     }
 
     /// The number of output events from `from` on that a later one of the same choice follows.
@@ -337,7 +352,7 @@ impl Answer {
         let is_inexact = |count: usize, piece: u32| count > usize::from(is_last(piece));
         is_inexact(seen.arrivals.len() - outputs, reading.output_piece)
             || is_inexact(usize::from(reading.end_piece > *pieces), reading.end_piece)
-            || is_inexact(seen.silent.len() - seen.silent_early_ns.len(), reading.silent_piece)
+            || is_inexact(seen.silent_since(seen.silent_early_ns.len()), reading.silent_piece)
     }
 
     /// Whether the last byte of the last read is that of an event, or of the body of a response without events.
@@ -345,15 +360,25 @@ impl Answer {
         !self.left_over && (self.response.ends_with_event() || !self.response.is_events())
     }
 
-    /// By how much [`AnswerData::last_token`] may have been earlier.
-    pub(crate) fn last_token_early_ns(&self) -> u32 {
+    /// Arrival of the last counted token: of the last output event, or of a later event without text if the server counts
+    /// more tokens than there were output events (the end-of-sequence token); see [`delivery`]. The request was sent at
+    /// `sent`.
+    pub fn last_token(&self, sent: Option<Tick>) -> Option<Tick> {
+        let AnswerData { arrivals: outputs, choices, silent, silent_kinds, first_byte: head, .. } = &self.seen;
+        let is_counted = self.seen.streamed && self.options.dialect.generates_text();
+        let tokens = self.seen.usage.output_tokens.filter(|_| is_counted);
+        delivery::last_token(Events { outputs, choices, silent, silent_kinds, head: *head }, tokens, sent)
+    }
+
+    /// By how much [`Answer::last_token`], which is `last_token`, may have been earlier.
+    pub(crate) fn last_token_early_ns(&self, last_token: Option<Tick>) -> u32 {
         let seen = &self.seen;
         let last_range = seen.early.last().filter(|range| range.to as usize == seen.arrivals.len());
         let output_ns = last_range.map_or(0, |range| range.ns);
         let output = seen.arrivals.last().map(|at| (at, &output_ns));
         // Of all events that have the time of the last token, the widest bound.
         let silent = seen.silent.iter().zip(&seen.silent_early_ns);
-        let last = silent.chain(output).filter(|(at, _)| Some(**at) == seen.last_token);
+        let last = silent.chain(output).filter(|(at, _)| Some(**at) == last_token);
         last.map(|(_, ns)| *ns).max().unwrap_or(0)
     }
 
@@ -734,15 +759,8 @@ impl EventReader {
         if options.keep_text {
             meaning.calls.iter().for_each(|call| seen.add_call(call));
         }
-        if !meaning.output && (meaning.finish.is_some() || (meaning.choices > 0 && !meaning.announces)) {
-            let kind = match meaning.finish {
-                None => SilentKind::Step,
-                Some(Finish::Length) => SilentKind::Length,
-                Some(_) => SilentKind::Stop,
-            };
-            let others = meaning.others.iter().map(|other| other.choice);
-            self.silent_piece = self.pieces;
-            [meaning.choice].into_iter().chain(others).for_each(|choice| seen.note_silent(choice, kind, at));
+        if !meaning.output && (meaning.finish.is_some() || meaning.choices > 0) {
+            self.note_silent(meaning, seen, at);
         }
         if let Some(usage) = meaning.usage {
             seen.note_usage(usage);
@@ -785,6 +803,23 @@ impl EventReader {
         seen.note_output(choice, at);
     }
 
+    /// Notes an event without output in each of its choices.
+    fn note_silent(&mut self, meaning: &Meaning<'_>, seen: &mut AnswerData, at: Tick) {
+        let kind = match meaning.finish {
+            None if meaning.announces => SilentKind::Role,
+            None => SilentKind::Step,
+            Some(Finish::Length) => SilentKind::Length,
+            Some(_) => SilentKind::Stop,
+        };
+        let choices = [meaning.choice].into_iter().chain(meaning.others.iter().map(|other| other.choice));
+        if kind != SilentKind::Role {
+            self.silent_piece = self.pieces;
+            choices.for_each(|choice| seen.note_silent(choice, kind, at));
+        } else if seen.events > 0 {
+            choices.for_each(|choice| seen.note_role(choice, at));
+        }
+    }
+
     /// Notes the output of an event in each choice that it has output of. A body that is not a stream is one event.
     fn note_outputs(&mut self, meaning: &Meaning<'_>, seen: &mut AnswerData, at: Tick) {
         let has_text = |other: &&ChoicePiece| !other.text.is_empty() || !other.reasoning.is_empty();
@@ -800,7 +835,7 @@ impl EventReader {
         }
     }
 
-    /// Compares the server's usage with the output, which ends the span of the counted tokens.
+    /// Compares the server's usage with the output.
     fn check_usage(&mut self, seen: &mut AnswerData, options: &AnswerOptions) {
         if seen.arrivals.is_empty() || !options.dialect.generates_text() {
             return;
@@ -815,8 +850,6 @@ impl EventReader {
         if !several_choices && (tokens as usize) < seen.arrivals.len() && self.failure.is_none() {
             seen.oddities.add(Oddity::FewerTokensThanEvents);
         }
-        let AnswerData { arrivals: outputs, choices, silent, silent_kinds, .. } = &*seen;
-        seen.last_token = delivery::last_token(Events { outputs, choices, silent, silent_kinds }, Some(tokens));
     }
 
     /// Judges a stream whose framing is complete, or whose end event has arrived.

@@ -45,13 +45,13 @@ pub(super) fn write_record(
         receive_lag_sum_ns: connection.read_stats.lag_sum_ns,
         receive_lag_max_ns: connection.read_stats.lag_max_ns,
         early: block.keep_early(&answer.seen.early),
-        last_token_early_ns: Some(answer.last_token_early_ns()),
         end_early_ns: Some(end_early_ns),
         body: body.map_or(Span::default(), |body| block.keep_bytes(body)),
         network,
         ..new_record(worker, request.slot, request.job, times)
     };
-    let record = answered_record(answer, connection.ended, &setup.plan, block, before);
+    let mut record = answered_record(answer, connection.ended, &setup.plan, block, before);
+    record.last_token_early_ns = Some(answer.last_token_early_ns(record.last_token));
     record_sender.add(record, telemetry);
 }
 
@@ -76,7 +76,7 @@ pub(super) fn answered_record(
         first_byte: seen.first_byte,
         first_token: seen.first_token,
         first_answer_token: seen.first_answer_token,
-        last_token: seen.last_token,
+        last_token: answer.last_token(before.write_start),
         end: seen.end_event.filter(|_| outcome == Outcome::Ok).unwrap_or(closed),
         open_after_end_ns,
         oddities,

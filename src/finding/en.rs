@@ -532,12 +532,14 @@ pub(super) fn text(finding: &Finding) -> Text {
                 counted.collect::<Vec<_>>().join("; ")
             ))
         }
-        Finding::TpotRange { requests, succeeded, low_s, high_s } => observed(format!(
-            "TPOT is between {} and {} on average: {requests} of {succeeded} answers have more tokens than events, because \
-             a parser swallows some or an event has several. Objectives for TPOT use the lower end.",
-            format_ns((low_s * 1e9) as u64),
-            format_ns((high_s * 1e9) as u64)
-        )),
+        Finding::TpotRange { requests, succeeded, value_s, low_s, high_s } => {
+            let [value, low, high] = [value_s, low_s, high_s].map(|s| format_ns((s * 1e9) as u64));
+            observed(format!(
+                "TPOT is between {low} and {high} on average: {requests} of {succeeded} answers have more tokens than \
+                 events, because a parser swallows some or an event has several. The value shown, {value}, is the most \
+                 plausible one by the pace of the events, and objectives use it."
+            ))
+        }
         Finding::NoTokenCounts => {
             observed("The server sent no token counts: figures that need them are shown as '-'.")
         }

@@ -465,10 +465,12 @@ pub enum Finding {
         oddities: Vec<OddityCount>,
         succeeded: u64,
     },
-    /// The time per output token of these answers is a range, because they have more tokens than events.
+    /// The time per output token of these answers is a range, because they have more tokens than events. All are means.
     TpotRange {
         requests: usize,
         succeeded: u64,
+        /// The value shown.
+        value_s: f64,
         low_s: f64,
         high_s: f64,
     },

@@ -196,7 +196,7 @@ fn of_figures() -> Vec<Finding> {
             oddities: Oddity::ALL.into_iter().map(|oddity| OddityCount { oddity, responses: 3 }).collect(),
             succeeded: 12,
         },
-        Finding::TpotRange { requests: 7, succeeded: 9, low_s: 0.0125, high_s: 0.016 },
+        Finding::TpotRange { requests: 7, succeeded: 9, value_s: 0.0131, low_s: 0.0125, high_s: 0.016 },
         Finding::NoTokenCounts,
         Finding::TokenCountsMissing { missing: 2, answers: 9 },
         Finding::ForcedSwitches { per_worker_per_s: 120.5 },

@@ -434,12 +434,13 @@ pub(super) fn text(finding: &Finding) -> Text {
                 counted.collect::<Vec<_>>().join("；")
             ))
         }
-        Finding::TpotRange { requests, succeeded, low_s, high_s } => observed(format!(
-            "TPOT 平均值介于 {} 与 {} 之间：{succeeded} 个响应中有 {requests} 个的 token 数多于事件数，原因是解析器吞掉了部分 token，\
-             或一个事件含多个 token。TPOT 的 SLO 按下界判定。",
-            format_ns((low_s * 1e9) as u64),
-            format_ns((high_s * 1e9) as u64)
-        )),
+        Finding::TpotRange { requests, succeeded, value_s, low_s, high_s } => {
+            let [value, low, high] = [value_s, low_s, high_s].map(|s| format_ns((s * 1e9) as u64));
+            observed(format!(
+                "TPOT 平均值介于 {low} 与 {high} 之间：{succeeded} 个响应中有 {requests} 个的 token 数多于事件数，原因是解析器吞掉了部分 token，\
+                 或一个事件含多个 token。显示值 {value} 是按事件节奏推断的最可能值，SLO 据此判定。"
+            ))
+        }
         Finding::NoTokenCounts => observed("服务端未返回 token 数：相关指标显示为“-”。"),
         Finding::TokenCountsMissing { missing, answers } => observed(format!(
             "{answers} 个响应中有 {missing} 个没有 token 数：token 吞吐量为下限，单请求指标只统计其余响应。"

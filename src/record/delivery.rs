@@ -13,7 +13,13 @@
 //! - **Otherwise** it is unknown where the tokens without an event were, so the time per output token is a range. All within
 //!   the span from the first to the last output: `span / (tokens − 1)`, the lower end. All outside of it: every interval
 //!   between two events is at most one step, the upper end; and no token was generated before the request was sent, which is
-//!   a second upper end.
+//!   a second upper end. The value within the range is the lower end, unless a span that begins with the role or an event
+//!   without output, or ends with one, fits the number of tokens better at the pace of the events (`pace`).
+//!
+//! The event with the role is the step of the first token at some servers only, so it is in none of these sets, and counts by
+//! its pace alone.
+
+mod pace;
 
 use super::{Block, RequestRecord, TokenSource};
 use crate::time::Tick;
@@ -27,6 +33,8 @@ pub enum SilentKind {
     Stop = 1,
     /// The finish reason `length`.
     Length = 2,
+    /// A role, or the begin of a block of content, before the first output of the choice.
+    Role = 3,
 }
 
 /// Bytes per event in [`Events::silent_kinds`]: the choice, and the number of a [`SilentKind`].
@@ -43,6 +51,8 @@ pub struct Events<'a> {
     pub silent: &'a [Tick],
     /// Choice and kind of each of these, [`SILENT_BYTES`] bytes.
     pub silent_kinds: &'a [u8],
+    /// Arrival of the first byte of the response head.
+    pub head: Option<Tick>,
 }
 
 /// The time from the first to the last counted token of one choice.
@@ -73,7 +83,7 @@ impl Span {
 /// The time per output token of an answer, the mean over its choices, nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tpot {
-    /// Equal to `low_ns`, or the value itself if it is exact.
+    /// The most plausible value in the range, or the value itself if it is exact.
     pub ns: f64,
     /// The range that contains the value.
     pub low_ns: f64,
@@ -89,6 +99,8 @@ pub struct Tpot {
 
 /// Sets of events without output, in the order in which they are taken as tokens.
 const SETS: usize = 5;
+/// Of announcements of a role, which are in none of these.
+const NO_SET: usize = usize::MAX;
 
 /// The spans of all choices under one assumption.
 type Spans = [Option<Span>; 256];
@@ -99,17 +111,19 @@ pub fn tpot(events: Events<'_>, tokens: u32, counts_silent: bool, sent: Option<T
     if tokens < 2 || events.outputs.is_empty() {
         return None;
     }
-    if events.choices.is_empty() && events.silent.is_empty() {
-        return single(events.outputs, tokens, sent);
-    }
     let more = i64::from(tokens) - events.outputs.len() as i64;
+    let is_role = |place: usize| kind_of(events, place) == SilentKind::Role as u8;
+    if events.choices.is_empty() && (0..events.silent.len()).all(is_role) {
+        let found = single(events.outputs, tokens, sent)?;
+        return Some(if more > 0 && counts_silent { at_pace(found, events, tokens, sent) } else { found });
+    }
     let inner = spans(events, None);
     if more <= 0 || !counts_silent {
         return mean(&inner, &inner, tokens, events.outputs.len(), more <= 0, sent);
     }
     let sets = sets(events, &inner);
     let mut counts = [0i64; SETS];
-    sets.iter().for_each(|set| counts[*set] += 1);
+    sets.iter().filter(|set| **set < SETS).for_each(|set| counts[*set] += 1);
     let mut sum = 0;
     let taken = (0..SETS).find(|set| {
         sum += counts[*set];
@@ -124,12 +138,23 @@ pub fn tpot(events: Events<'_>, tokens: u32, counts_silent: bool, sent: Option<T
                 ..tpot
             })
         }
-        None => mean(&inner, &with(SETS), tokens, events.outputs.len(), false, sent),
+        None => {
+            let range = mean(&inner, &with(SETS), tokens, events.outputs.len(), false, sent)?;
+            Some(at_pace(range, events, tokens, sent))
+        }
     }
 }
 
-/// The arrival of the last counted token, over all choices.
-pub fn last_token(events: Events<'_>, tokens: Option<u32>) -> Option<Tick> {
+/// The range with its most plausible value, which it then contains.
+fn at_pace(range: Tpot, events: Events<'_>, tokens: u32, sent: Option<Tick>) -> Tpot {
+    let Some(plausible) = pace::plausible(events, tokens, sent) else { return range };
+    let ns = plausible.ns.max(range.low_ns);
+    Tpot { ns, high_ns: range.high_ns.max(ns), ..range }
+}
+
+/// The arrival of the last counted token, over all choices. `tokens`: the server's count, if it has one. `sent`: as in
+/// [`tpot`].
+pub fn last_token(events: Events<'_>, tokens: Option<u32>, sent: Option<Tick>) -> Option<Tick> {
     let last = events.outputs.last().copied()?;
     let more = tokens.map_or(0, |tokens| i64::from(tokens) - events.outputs.len() as i64);
     if more <= 0 || events.silent.is_empty() {
@@ -137,7 +162,10 @@ pub fn last_token(events: Events<'_>, tokens: Option<u32>) -> Option<Tick> {
     }
     let sets = sets(events, &spans(events, None));
     let number = |limit: usize| sets.iter().filter(|set| **set <= limit).count() as i64;
-    let Some(limit) = (0..SETS).find(|limit| number(*limit) == more) else { return Some(last) };
+    let Some(limit) = (0..SETS).find(|limit| number(*limit) == more) else {
+        let plausible = pace::plausible(events, tokens.unwrap_or(0), sent);
+        return Some(plausible.map_or(last, |plausible| plausible.last.max(last)));
+    };
     let counted = events.silent.iter().zip(&sets).filter(|(_, set)| **set <= limit).map(|(at, _)| *at);
     counted.chain([last]).max()
 }
@@ -171,14 +199,19 @@ fn choice_of(events: Events<'_>, silent: usize) -> u8 {
     events.silent_kinds.get(silent * SILENT_BYTES).copied().unwrap_or(0)
 }
 
+fn kind_of(events: Events<'_>, silent: usize) -> u8 {
+    events.silent_kinds.get(silent * SILENT_BYTES + 1).copied().unwrap_or(0)
+}
+
 /// The set of each silent event.
 fn sets(events: Events<'_>, outputs: &Spans) -> Vec<usize> {
     let mut ended = [false; 256];
     let set = |place: usize| {
         let choice = usize::from(choice_of(events, place));
-        let kind = events.silent_kinds.get(place * SILENT_BYTES + 1).copied().unwrap_or(0);
+        let kind = kind_of(events, place);
         let at = events.silent[place];
         match outputs[choice] {
+            _ if kind == SilentKind::Role as u8 => NO_SET,
             Some(span) if at < span.first => 4,
             // A silent event in the read of the last output came after it.
             Some(span) if at < span.last => 0,
@@ -259,6 +292,7 @@ impl RequestRecord {
             choices: self.choices.slice(&block.bytes),
             silent: self.silent.slice(&block.arrivals),
             silent_kinds: self.silent_kinds.slice(&block.bytes),
+            head: self.first_byte,
         }
     }
 }
@@ -270,6 +304,7 @@ mod tests {
     const STEP: u8 = SilentKind::Step as u8;
     const STOP: u8 = SilentKind::Stop as u8;
     const LENGTH: u8 = SilentKind::Length as u8;
+    const ROLE: u8 = SilentKind::Role as u8;
 
     fn ticks(times: &[u64]) -> Vec<Tick> {
         times.iter().map(|&ns| Tick(ns)).collect()
@@ -281,9 +316,10 @@ mod tests {
         let choices = if choices.iter().all(|choice| *choice == 0) { Vec::new() } else { choices };
         let silent_kinds: Vec<u8> = silent.iter().flat_map(|(_, choice, kind)| [*choice, *kind]).collect();
         let (arrivals, quiet) = (ticks(&arrivals), ticks(&silent.iter().map(|event| event.0).collect::<Vec<_>>()));
-        let events = Events { outputs: &arrivals, choices: &choices, silent: &quiet, silent_kinds: &silent_kinds };
+        let events =
+            Events { outputs: &arrivals, choices: &choices, silent: &quiet, silent_kinds: &silent_kinds, head: None };
         let found = tpot(events, tokens, true, Some(Tick(0))).unwrap();
-        (found.ns, found.low_ns, found.high_ns, last_token(events, Some(tokens)).unwrap().0)
+        (found.ns, found.low_ns, found.high_ns, last_token(events, Some(tokens), Some(Tick(0))).unwrap().0)
     }
 
     /// Outputs of the first choice every 10 ns.
@@ -339,6 +375,74 @@ mod tests {
         assert_eq!(value(&every_10(100, 1), &[], 11), (0.0, 0.0, 10.0, 100));
         let counted_here = Events { outputs: &ticks(&[100, 110]), ..Events::default() };
         assert_eq!(tpot(counted_here, 1, false, None), None);
+    }
+
+    #[test]
+    fn a_role_changes_no_exact_value() {
+        let exact = |last| (10.0, 10.0, 10.0, last);
+        // As many tokens as events, or explained by the finish event: whether the role came at once, a step before, or with
+        // the first output.
+        for at in [1, 90, 100] {
+            assert_eq!(value(&every_10(100, 4), &[(at, 0, ROLE)], 4), exact(130));
+            assert_eq!(value(&every_10(100, 4), &[(at, 0, ROLE), (140, 0, STOP)], 5), exact(140));
+            assert_eq!(value(&every_10(100, 4), &[(at, 0, ROLE), (140, 0, STOP)], 4), exact(130));
+            assert_eq!(value(&every_10(100, 4), &[(at, 0, ROLE), (130, 0, LENGTH)], 4), exact(130));
+        }
+    }
+
+    #[test]
+    fn a_role_at_the_pace_of_the_events_is_the_first_token() {
+        // The first two tokens have no text; the role came with the first one.
+        let (ns, low, high, last) = value(&every_10(120, 4), &[(100, 0, ROLE)], 6);
+        assert_eq!((ns, low, high, last), (10.0, 6.0, 10.0, 150));
+        // And an end of sequence; one in the middle has no text either.
+        let outputs = [(120, 0), (130, 0), (150, 0), (160, 0)];
+        let (ns, low, high, last) = value(&outputs, &[(100, 0, ROLE), (170, 0, STOP)], 8);
+        assert_eq!((ns, last), (10.0, 170));
+        assert!(low < 10.0 && high >= 10.0, "{low} {high}");
+        // Without an end of sequence that counts, the finish event is not the last token.
+        let (ns, .., last) = value(&outputs, &[(100, 0, ROLE), (170, 0, STOP)], 7);
+        assert_eq!((ns, last), (10.0, 160));
+        // A tool call: a parser holds 13 tokens back.
+        let (ns, .., last) = value(&every_10(230, 20), &[(100, 0, ROLE), (430, 0, STOP)], 34);
+        assert_eq!((ns, last), (10.0, 430));
+        // Two choices, one longer than the other.
+        let both = [every_10(120, 4), (0..9).map(|step| (121 + 10 * step, 1)).collect()].concat();
+        let silent = [(100, 0, ROLE), (100, 1, ROLE), (160, 0, STOP), (211, 1, STOP)];
+        let (ns, .., last) = value(&both, &silent, 19);
+        assert!((ns - 10.0).abs() < 0.1 && last == 211, "{ns} {last}");
+    }
+
+    #[test]
+    fn a_role_that_does_not_fit_is_no_token() {
+        // Sent at once, before the prefill; a token in the middle has no text.
+        let outputs = [(120, 0), (130, 0), (150, 0), (160, 0)];
+        assert_eq!(value(&outputs, &[(1, 0, ROLE)], 5).0, 10.0);
+        assert_eq!(value(&outputs, &[(90, 0, ROLE)], 5).0, 10.0);
+        // As many steps before the first output as the second tokens of ten events, but too soon to be a token.
+        let (ns, low, ..) = value(&every_10(104, 10), &[(4, 0, ROLE)], 20);
+        assert_eq!((ns, low), (90.0 / 19.0, 90.0 / 19.0));
+        let (ns, low, ..) = value(&every_10(200, 10), &[(170, 0, ROLE)], 20);
+        assert_eq!((ns, low), (90.0 / 19.0, 90.0 / 19.0));
+        // One event has no pace.
+        assert_eq!(value(&every_10(200, 1), &[(170, 0, ROLE)], 5).0, 0.0);
+    }
+
+    #[test]
+    fn output_in_pieces_after_a_late_role_begins_with_the_role() {
+        // A parser sends the whole call in two pieces: 22 tokens from 100 to 310.
+        let outputs = ticks(&[250, 310]);
+        let (silent, kinds) = (ticks(&[100, 310]), [0, ROLE, 0, STOP]);
+        let events = Events { outputs: &outputs, silent: &silent, silent_kinds: &kinds, ..Events::default() };
+        let ns = |head| {
+            let events = Events { head: Some(Tick(head)), ..events };
+            let found = tpot(events, 22, true, Some(Tick(0))).unwrap();
+            assert!(found.low_ns == 60.0 / 21.0 && found.ns <= found.high_ns, "{found:?}");
+            (found.ns, last_token(events, Some(22), Some(Tick(0))).unwrap().0)
+        };
+        assert_eq!(ns(2), (10.0, 310));
+        // A role with the head may have been sent at once.
+        assert_eq!(ns(98), (60.0 / 21.0, 310));
     }
 
     #[test]

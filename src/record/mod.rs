@@ -114,7 +114,8 @@ pub struct RequestRecord {
     pub end_early_ns: Option<u32>,
     /// The choice of each of these events, one byte each, in [`Block::bytes`]; empty if all are of the first choice.
     pub choices: Span,
-    /// The arrivals of the events of a choice without output, in [`Block::arrivals`]; without announcements of a role.
+    /// The arrivals of the events of a choice without output, in [`Block::arrivals`]; announcements of a role only before
+    /// its first output.
     pub silent: Span,
     /// Choice and kind of each of these, in [`Block::bytes`]; see [`delivery::Events::silent_kinds`].
     pub silent_kinds: Span,

@@ -65,10 +65,13 @@ pub(crate) const DEFINITIONS: [Definition; 23] = [
         ["(last_token − first_token) / (output_tokens − 1)", "(last_token − first_token) / (output_tokens − 1)"],
         "Undefined, not 0, for fewer than two tokens. If the server counts tokens without text (end of sequence, parts of a \
          character), their events are the first or the last one. If there are more tokens than events (parsers swallow \
-         some, one event has several), it is a range: all tokens without an event lie within the span, or none does; \
-         charts, comparisons, objectives and exports use its lower end. Several choices: the mean over the choices.",
+         some, one event has several), it is a range: all tokens without an event lie within the span, or none does. The \
+         value shown is the lower end, unless a span that begins with the role or ends with the finish event has, at the pace \
+         of the events, a number of steps nearer to that of the tokens; charts, comparisons, objectives and exports use it. \
+         Several choices: the mean over the choices.",
         "输出不足两个 token 时无定义（不记为 0）。若服务端计入无文本的 token（结束符、字符的一部分），则以其事件为首个或末个。若 token 数多于事件数\
-         （解析器吞掉若干 token，或一个事件含多个 token），则为一个范围：无事件的 token 全部位于跨度之内，或全部在其外；图表、对比、SLO 与导出均取下界。多个候选回答时取各自的平均值。",
+         （解析器吞掉若干 token，或一个事件含多个 token），则为一个范围：无事件的 token 全部位于跨度之内，或全部在其外。显示值为下界；\
+         若以 role 事件为首个或以结束事件为末个时，按事件节奏推算的步数更接近 token 数，则取该跨度的值。图表、对比、SLO 与导出均用显示值。多个候选回答时取各自的平均值。",
     ),
     define(
         ["Output tok/s", "输出速度 (tok/s)"],

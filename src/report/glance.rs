@@ -100,10 +100,11 @@ fn times(s: &Summary, width: usize) -> String {
     type Row<'a> = (&'a str, Figure, &'a Series);
     let mut figures: Vec<Row<'_>> =
         vec![("TTFT (ms)", Figure::Ttft, &series.ttft_s), ("ITL (ms)", Figure::Itl, &series.itl_s)];
-    match &series.tpot_range {
-        Some(range) => figures
-            .extend([("TPOT from (ms)", Figure::Tpot, &range.low_s), ("TPOT to (ms)", Figure::Tpot, &range.high_s)]),
-        None => figures.push(("TPOT (ms)", Figure::Tpot, &series.tpot_s)),
+    if series.tpot_range.is_none() || series.tpot_is_within() {
+        figures.push(("TPOT (ms)", Figure::Tpot, &series.tpot_s));
+    }
+    if let Some(range) = &series.tpot_range {
+        figures.extend([("TPOT from (ms)", Figure::Tpot, &range.low_s), ("TPOT to (ms)", Figure::Tpot, &range.high_s)]);
     }
     figures.push(("Latency (ms)", Figure::Latency, &series.latency_s));
     let known: Vec<&Row<'_>> = figures.iter().filter(|(_, _, series)| series.mean.is_some()).collect();

@@ -182,7 +182,7 @@ pub fn one_line(s: &Summary) -> String {
         })
     };
     let times = if s.generates_text() {
-        let tpot = if s.series.tpot_range.is_some() { "TPOT mean >= " } else { "TPOT mean " };
+        let tpot = if s.series.tpot_range.is_some() { "TPOT mean ~" } else { "TPOT mean " };
         [p99("TTFT", Figure::Ttft), value(tpot, ms(s.series.tpot_s.mean), " ms")]
     } else {
         [p99("latency", Figure::Latency), None]
@@ -296,8 +296,8 @@ const LOADS: [Column; 8] = [
     Column::new("Gen. toks/s", 2, |s| plain(s.throughput.output_tokens_per_s)),
     Column::new("Avg TTFT(s)", 3, |s| plain(s.series.ttft_s.mean)),
     Column::new("P99 TTFT(s)", 3, |s| p99(s, Figure::Ttft)),
-    Column::new("Avg TPOT(s)", 4, |s| at_least(s, plain(s.series.tpot_s.mean))),
-    Column::new("P99 TPOT(s)", 4, |s| at_least(s, p99(s, Figure::Tpot))),
+    Column::new("Avg TPOT(s)", 4, |s| in_range(s, plain(s.series.tpot_s.mean))),
+    Column::new("P99 TPOT(s)", 4, |s| in_range(s, p99(s, Figure::Tpot))),
 ];
 /// The last column.
 const SUCCESS: &str = "Success Rate";
@@ -314,9 +314,9 @@ fn p99(s: &Summary, time: Figure) -> Cell {
     Cell { before: "", value: quantile.map(|q| q.value), after: mark(quantile.is_some_and(|q| q.few)) }
 }
 
-/// Marks a TPOT that is the lower end of a range.
-fn at_least(s: &Summary, cell: Cell) -> Cell {
-    if s.series.tpot_range.is_some() && cell.before.is_empty() { Cell { before: ">=", ..cell } } else { cell }
+/// Marks a TPOT that is the most plausible value of a range.
+fn in_range(s: &Summary, cell: Cell) -> Cell {
+    if s.series.tpot_range.is_some() && cell.before.is_empty() { Cell { before: "~", ..cell } } else { cell }
 }
 
 /// The table of all columns has at most this width.

@@ -145,7 +145,7 @@ fn failures(s: &Summary, width: usize) -> String {
     format!("\nFailures:\n{}", table.render())
 }
 
-/// One table if it fits, else two: times, then tokens.
+/// One table if it fits, else times, then tokens; a table of times that does not fit is cut before TPOT.
 fn percentiles(s: &Summary, width: usize) -> String {
     let columns = shown_columns(s);
     let whole = percentile_table(&columns);
@@ -153,7 +153,11 @@ fn percentiles(s: &Summary, width: usize) -> String {
     let body = if whole.width() <= width || columns.len() <= 4 {
         whole.render()
     } else {
-        percentile_table(&columns[..times]).render() + &percentile_table(&columns[times..]).render()
+        let (times, tokens) = columns.split_at(times);
+        let tpot = times.iter().position(|(label, _)| *label == Label::Tpot);
+        let cut = tpot.filter(|_| percentile_table(times).width() > width).unwrap_or(0);
+        let parts = [&times[..cut], &times[cut..], tokens];
+        parts.into_iter().filter(|part| !part.is_empty()).map(|part| percentile_table(part).render()).collect()
     };
     let marked = columns.iter().any(|(_, series)| series.quantiles.iter().any(|quantile| quantile.few));
     let footnote = if marked { wrap("* ", &few_note(Language::En), width) } else { String::new() };

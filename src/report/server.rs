@@ -137,16 +137,18 @@ fn times(server: &Reconciliation, language: Language) -> Table {
         }
         None => ms.text(quantile.value),
     };
+    // A narrow table has the value without its range.
+    let in_range = |value: f64, low: f64, high: f64| format!("~{} ({})", ms.text(value), range(low, high));
     let mut rows = Vec::new();
     for time in &server.times {
-        let high = time.client_high.as_ref();
-        let quantile = |level: usize| match (time.levels.get(level), high) {
-            (Some((client, _)), Some(high)) => range(client.value, high.levels_s[level]),
+        let ends = time.client_ends.as_ref();
+        let quantile = |level: usize| match (time.levels.get(level), ends) {
+            (Some((client, _)), Some((low, high))) => in_range(client.value, low.levels_s[level], high.levels_s[level]),
             (Some((client, _)), None) => of_client(client),
             (None, _) => "-".to_string(),
         };
-        let mean = match (time.client_mean_s, high) {
-            (Some(mean_s), Some(high)) => range(mean_s, high.mean_s),
+        let mean = match (time.client_mean_s, ends) {
+            (Some(mean_s), Some((low, high))) => in_range(mean_s, low.mean_s, high.mean_s),
             (mean_s, _) => ms.optional(mean_s),
         };
         let interval = |level: usize| time.levels.get(level).map_or("-".to_string(), |(_, server)| bounds(server));
@@ -361,7 +363,8 @@ fn time_json(time: &Compared) -> Json {
         "client_count": time.client_count,
         "server_count": time.server_count,
         "client_mean_s": time.client_mean_s,
-        "client_mean_high_s": time.client_high.as_ref().map(|high| high.mean_s),
+        "client_mean_low_s": time.client_ends.as_ref().map(|(low, _)| low.mean_s),
+        "client_mean_high_s": time.client_ends.as_ref().map(|(_, high)| high.mean_s),
         "server_mean_s": time.server_mean_s,
         "quantiles": Json::Object(of_levels.collect()),
         "frontend_and_network_s": time.frontend_s,

@@ -64,8 +64,8 @@ impl Row {
 pub enum Value {
     Number(f64),
     Count(u64),
-    /// A figure that is only known to be in a range. JSON files have its lower end under the name of the row.
-    Range(f64, f64),
+    /// A figure that is only known to be in a range: its most plausible value, which JSON files have, and the ends.
+    Range(f64, [f64; 2]),
     Unknown,
 }
 
@@ -81,7 +81,7 @@ impl Value {
         match self {
             Value::Number(value) => number(*value),
             Value::Count(count) => count.to_string(),
-            Value::Range(low, high) => format!("{} .. {}", number(*low), number(*high)),
+            Value::Range(value, [low, high]) => format!("{} ({} .. {})", number(*value), number(*low), number(*high)),
             Value::Unknown => "-".to_string(),
         }
     }
@@ -91,16 +91,17 @@ impl Value {
         let ms = |seconds: f64| digits(seconds * 1e3, 2);
         match self {
             Value::Number(seconds) => ms(*seconds),
-            Value::Range(low, high) => format!("{} .. {}", ms(*low), ms(*high)),
+            Value::Range(value, [low, high]) => format!("{} ({} .. {})", ms(*value), ms(*low), ms(*high)),
             Value::Count(_) | Value::Unknown => self.text(),
         }
     }
 }
 
-/// The mean TPOT, or its range if some requests have more tokens than events.
+/// The mean TPOT, with its range if some requests have more tokens than events.
 fn tpot(series: &AllSeries) -> Value {
-    let range = series.tpot_range.as_ref().and_then(|range| Some((range.low_s.mean?, range.high_s.mean?)));
-    range.map_or_else(|| series.tpot_s.mean.into(), |(low, high)| Value::Range(low, high))
+    let ends = series.tpot_range.as_ref().and_then(|range| Some([range.low_s.mean?, range.high_s.mean?]));
+    let in_range = series.tpot_s.mean.zip(ends).map(|(value, ends)| Value::Range(value, ends));
+    in_range.unwrap_or_else(|| series.tpot_s.mean.into())
 }
 
 impl From<u64> for Value {
@@ -222,12 +223,15 @@ const OF_TEXT: [Label; 12] = [
 ];
 
 /// The columns of the percentile table that is shown: embeddings and rankings have a latency and input tokens, and a TPOT
-/// that is a range has a column for each end.
+/// that is a range has a column for each end, and one for the value shown if that is not the lower end.
 pub(crate) fn shown_columns(s: &Summary) -> Vec<(Label, &Series)> {
     let of_text = |label: Label| !matches!(label, Label::Latency | Label::InputTokens);
     let columns = percentile_columns(s).into_iter().filter(|(label, _)| s.generates_text() || !of_text(*label));
     let ends = |(label, series)| match (label, &s.series.tpot_range) {
-        (Label::Tpot, Some(range)) => vec![(Label::TpotFrom, &range.low_s), (Label::TpotTo, &range.high_s)],
+        (Label::Tpot, Some(range)) => {
+            let value = s.series.tpot_is_within().then_some((label, series));
+            value.into_iter().chain([(Label::TpotFrom, &range.low_s), (Label::TpotTo, &range.high_s)]).collect()
+        }
         _ => vec![(label, series)],
     };
     columns.flat_map(ends).collect()

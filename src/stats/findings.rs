@@ -273,9 +273,9 @@ fn odd_responses(s: &Summary) -> Option<Finding> {
 /// A range that is too narrow to matter is not reported.
 fn tpot_range(s: &Summary) -> Option<Finding> {
     let range = s.series.tpot_range.as_ref()?;
-    let (low_s, high_s) = (range.low_s.mean?, range.high_s.mean?);
+    let (value_s, low_s, high_s) = (s.series.tpot_s.mean?, range.low_s.mean?, range.high_s.mean?);
     let is_wide = high_s - low_s > TPOT_RANGE * high_s;
-    is_wide.then_some(Finding::TpotRange { requests: range.requests, succeeded: s.counts.ok, low_s, high_s })
+    is_wide.then_some(Finding::TpotRange { requests: range.requests, succeeded: s.counts.ok, value_s, low_s, high_s })
 }
 
 fn unknown_tokens(s: &Summary) -> Option<Finding> {

@@ -34,8 +34,8 @@
 //! Not bounded: a delay of the network card or of the kernel before the timestamp (beyond the error of a timestamp); a
 //! wall clock stepped by less than the time since the socket was empty, until the offset is measured again; messages of
 //! a TLS session without data, or the line ends of an event in a segment of their own, behind it in the same read; the
-//! last tokens of the choices of one response if they have no text, except for the last one of all; with a rate and a cap,
-//! how late the first request of each slot was taken up.
+//! last tokens of the choices of one response if they have no text, except for the last one of all; a first token without
+//! text; with a rate and a cap, how late the first request of each slot was taken up.
 //!
 //! The true time of an arrival recorded as `a` is therefore in `[a − early − stamp − clock, a + clock]`, which gives
 //!

@@ -8,7 +8,7 @@
 use super::client::Client;
 use super::quantile::{Quantile, Series, nearest_rank};
 use super::samples::{RunSamples, Sample};
-use super::series::AllSeries;
+use super::series::{AllSeries, TpotRange};
 use super::tolerance::{JITTER_S, PER_TOKEN_SLACK, SLACK, Tolerance, Verdict, beyond};
 use crate::finding::{ApartFigure, CountKind, CountNote, Figure, Finding, NotJudged, UnequalCount};
 use crate::server::metric_catalog::{Delta, Gauge, Histogram, Meaning, Quantity, Window};
@@ -59,8 +59,8 @@ pub struct Compared {
     pub client_count: u64,
     pub server_count: u64,
     pub client_mean_s: Option<f64>,
-    /// If the client's figure is a range, of which `client_mean_s` and `levels` have the lower end.
-    pub client_high: Option<UpperEnd>,
+    /// If the client's figure is a range, its ends; `client_mean_s` and `levels` have the value shown.
+    pub client_ends: Option<(RangeEnd, RangeEnd)>,
     pub server_mean_s: Option<f64>,
     /// One for each of [`LEVELS`]; empty if the server has no histogram or the client no sample.
     pub levels: Vec<(Quantile, Bounds)>,
@@ -72,9 +72,9 @@ pub struct Compared {
     pub verdict: Verdict,
 }
 
-/// The upper end of a figure that is a range, seconds.
+/// An end of a figure that is a range, seconds.
 #[derive(Clone, Debug, PartialEq)]
-pub struct UpperEnd {
+pub struct RangeEnd {
     pub mean_s: f64,
     /// One for each of [`LEVELS`].
     pub levels_s: Vec<f64>,
@@ -178,14 +178,14 @@ pub fn compare(s: ClientSide<'_>, window: &Window) -> Reconciliation {
     let times = [
         (Quantity::Ttft, Figure::Ttft, &s.series.service_ttft_s, None),
         (Quantity::Itl, Figure::Itl, &s.series.itl_s, None),
-        (Quantity::Tpot, Figure::Tpot, s.series.tpot_ends().0, s.series.tpot_range.as_ref().map(|range| &range.high_s)),
+        (Quantity::Tpot, Figure::Tpot, &s.series.tpot_s, s.series.tpot_range.as_ref()),
         (Quantity::Latency, Figure::Latency, &s.series.service_latency_s, None),
     ];
     let mut compared: Vec<Compared> = times
         .into_iter()
-        .filter_map(|(quantity, name, series, high)| {
+        .filter_map(|(quantity, name, series, range)| {
             let skew = skew(s, window, quantity);
-            Some(compare_time((s, skew), quantity, name, (series, high), histogram(quantity)?))
+            Some(compare_time((s, skew), quantity, name, (series, range), histogram(quantity)?))
         })
         .collect();
     compared.extend(time_per_token(s, window));
@@ -298,12 +298,12 @@ fn skew(s: ClientSide<'_>, window: &Window, quantity: Quantity) -> Skew {
     }
 }
 
-/// `high`: the upper end, if the client's figure is a range.
+/// `range`: the ends, if the client's figure is a range.
 fn compare_time(
     (s, skew): (ClientSide<'_>, Skew),
     quantity: Quantity,
     name: Figure,
-    (series, high): (&Series, Option<&Series>),
+    (series, range): (&Series, Option<&TpotRange>),
     delta: &Delta<Histogram>,
 ) -> Compared {
     let histogram = &delta.value;
@@ -314,7 +314,7 @@ fn compare_time(
         client_count: series.count as u64,
         server_count: histogram.count(),
         client_mean_s: series.mean,
-        client_high: high.and_then(upper_end),
+        client_ends: range.and_then(ends),
         server_mean_s: histogram.mean(),
         levels: LEVELS.into_iter().filter_map(at).collect(),
         frontend_s: None,
@@ -329,9 +329,12 @@ fn compare_time(
     compared
 }
 
-fn upper_end(high: &Series) -> Option<UpperEnd> {
-    let levels_s = LEVELS.into_iter().map(|level| high.value(level)).collect::<Option<Vec<f64>>>()?;
-    Some(UpperEnd { mean_s: high.mean?, levels_s })
+fn ends(range: &TpotRange) -> Option<(RangeEnd, RangeEnd)> {
+    let end = |series: &Series| {
+        let levels_s = LEVELS.into_iter().map(|level| series.value(level)).collect::<Option<Vec<f64>>>()?;
+        Some(RangeEnd { mean_s: series.mean?, levels_s })
+    };
+    end(&range.low_s).zip(end(&range.high_s))
 }
 
 fn judge((s, skew): (ClientSide<'_>, Skew), quantity: Quantity, c: &Compared, meaning: Meaning) -> Verdict {
@@ -347,8 +350,8 @@ fn judge((s, skew): (ClientSide<'_>, Skew), quantity: Quantity, c: &Compared, me
         (Some(client), Some(server)) => {
             let part = if within { 0.0 } else { PER_TOKEN_SLACK * server };
             let high = (!within).then_some(server + above + part);
-            let client_high = c.client_high.as_ref().map_or(client, |high| high.mean_s);
-            beyond(client, client_high, server - below - part, high)
+            let (low, upper) = c.client_ends.as_ref().map_or((client, client), |(low, high)| (low.mean_s, high.mean_s));
+            beyond(low, upper, server - below - part, high)
         }
         _ => 0.0,
     };
@@ -361,7 +364,8 @@ fn judge((s, skew): (ClientSide<'_>, Skew), quantity: Quantity, c: &Compared, me
         LEVELS.iter().zip(&c.levels).enumerate().filter(|_| !only_mean).map(|(row, (level, (client, server)))| {
             let (low, high) = client.interval.map_or((None, None), |interval| (interval.low, interval.high));
             let (low, high) = (low.unwrap_or(client.value), high.unwrap_or(client.value));
-            let high = c.client_high.as_ref().map_or(high, |end| high.max(end.levels_s[row]));
+            let ends = c.client_ends.as_ref().map(|(low, high)| (low.levels_s[row], high.levels_s[row]));
+            let (low, high) = ends.map_or((low, high), |ends| (low.min(ends.0), high.max(ends.1)));
             let reach = |edge: f64| edge * (1.0 + slack) + above;
             // A longer tail here is what frontends and networks add now and then.
             let limited = !within && *level <= 500;
@@ -434,7 +438,7 @@ fn time_per_token(s: ClientSide<'_>, window: &Window) -> Option<Compared> {
         client_count: series.count as u64,
         server_count: tokens.value.round() as u64,
         client_mean_s: series.mean,
-        client_high: s.series.tpot_range.as_ref().and_then(|range| upper_end(&range.high_s)),
+        client_ends: s.series.tpot_range.as_ref().and_then(ends),
         server_mean_s: (tokens.value > 0.0).then(|| seconds.value / tokens.value),
         levels: Vec::new(),
         frontend_s: None,

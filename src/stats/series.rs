@@ -3,7 +3,7 @@
 use super::quantile::Series;
 use super::samples::Sample;
 
-/// TPOT of the succeeded requests if it is a range for some of them, because they have more tokens than events; see
+/// The ends of TPOT of the succeeded requests if it is a range for some of them, because they have more tokens than events; see
 /// [`crate::record::delivery`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct TpotRange {
@@ -46,6 +46,11 @@ pub struct AllSeries {
 }
 
 impl AllSeries {
+    /// TPOT is a range, and the value shown is not the lower end for all requests.
+    pub(crate) fn tpot_is_within(&self) -> bool {
+        self.tpot_range.as_ref().is_some_and(|range| range.low_s != self.tpot_s)
+    }
+
     /// The lower and the upper end of TPOT, which are the same if it is exact.
     pub(crate) fn tpot_ends(&self) -> (&Series, &Series) {
         self.tpot_range.as_ref().map_or((&self.tpot_s, &self.tpot_s), |range| (&range.low_s, &range.high_s))

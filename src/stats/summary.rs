@@ -252,10 +252,9 @@ impl Summary {
         self.slo.as_ref().is_some_and(|verdict| !verdict.is_met())
     }
 
-    /// Output tokens per second of one user while text is generated: 1 / mean TPOT, of a range its slow end.
+    /// Output tokens per second of one user while text is generated: 1 / mean TPOT.
     pub fn per_user(&self) -> Option<f64> {
-        let slow = self.series.tpot_range.as_ref().and_then(|range| range.high_s.mean);
-        slow.or(self.series.tpot_s.mean).filter(|&tpot| tpot > 0.0).map(|tpot| 1.0 / tpot)
+        self.series.tpot_s.mean.filter(|&tpot| tpot > 0.0).map(|tpot| 1.0 / tpot)
     }
 
     /// Output tokens per second and GPU of the server, input tokens for embeddings and rankings; `None` without `--gpus`.

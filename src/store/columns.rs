@@ -292,7 +292,7 @@ request_columns![
     )
     .since(6),
     bytes!(
-        "silent_kinds" "BLOB", silent_kinds, "of these: choice, and 0, or 1 with a finish reason, 2 if it is length",
+        "silent_kinds" "BLOB", silent_kinds, "of these: choice, and 0; 1: a finish reason, 2: length, 3: a role",
         |row| blob(row.record.silent_kinds.slice(row.bytes))
     )
     .since(6),

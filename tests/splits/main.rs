@@ -84,18 +84,19 @@ fn read_with(answer: &mut Answer, bytes: &[u8], cuts: &[usize]) -> ParseResult {
         step = answer.push_eof(Tick(now));
     }
     let reuse = step == Step::Done { reuse: true } && from == bytes.len();
-    check_instants(&answer.seen, now);
+    check_instants(answer, now);
     reading(answer.outcome(), reuse, &answer.seen)
 }
 
 /// Checks that arrival times are in order and consistent with the counts.
-fn check_instants(seen: &AnswerData, now: u64) {
+fn check_instants(answer: &Answer, now: u64) {
+    let (seen, last_token) = (&answer.seen, answer.last_token(None));
     assert!(seen.arrivals.is_sorted());
     assert_eq!(seen.arrivals.first().copied(), seen.first_token);
-    assert!(seen.arrivals.last().copied() <= seen.last_token);
+    assert!(seen.arrivals.last().copied() <= last_token);
     assert!(seen.first_answer_token.is_none_or(|at| seen.arrivals.contains(&at)));
-    assert!(seen.end_event.is_none_or(|at| at.0 <= now && seen.last_token.is_none_or(|last| last <= at)));
-    assert!(seen.last_token.is_none_or(|at| at.0 <= now));
+    assert!(seen.end_event.is_none_or(|at| at.0 <= now && last_token.is_none_or(|last| last <= at)));
+    assert!(last_token.is_none_or(|at| at.0 <= now));
     let choice = |place: usize| seen.choices.get(place).copied().unwrap_or(0);
     let events = seen.arrivals.iter().enumerate().map(|(place, at)| (*at, choice(place)));
     let distinct = events.collect::<std::collections::BTreeSet<_>>().len();

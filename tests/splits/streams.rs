@@ -1,5 +1,6 @@
 //! Streams of every API: which events are output, and which streams are complete.
 
+use ringmark::record::delivery::SilentKind;
 use ringmark::record::{Failure, Outcome};
 use ringmark::time::Tick;
 
@@ -164,7 +165,7 @@ fn tokens_without_text_end_the_span_of_the_counted_tokens() {
         }
         answer.push_eof(Tick(99));
         assert_eq!((answer.outcome(), answer.seen.arrivals.len()), (Outcome::Ok, 2));
-        answer.seen.last_token
+        answer.last_token(None)
     };
     for in_full in [false, true] {
         // The finish event carries the end-of-sequence token, which usage counts or does not.
@@ -179,6 +180,29 @@ fn tokens_without_text_end_the_span_of_the_counted_tokens() {
         assert_eq!(last(&[empty, &usage(3), DONE], in_full), Some(Tick(3)));
         assert_eq!(last(&[STOP, DONE], in_full), Some(Tick(2)));
     }
+}
+
+#[test]
+fn announcements_of_a_role_are_noted_before_the_first_output_of_their_choice() {
+    let role = |choice: u32| {
+        format!(
+            "data: {{\"choices\":[{{\"index\":{choice},\"delta\":{{\"role\":\"assistant\",\"content\":\"\"}}}}]}}\n\n"
+        )
+    };
+    let read = |events: &[String]| {
+        let mut answer = new_answer(CHAT);
+        answer.push(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n", Tick(0));
+        for (number, event) in events.iter().enumerate() {
+            answer.push(event.as_bytes(), Tick(number as u64 + 1));
+        }
+        (answer.seen.silent.iter().map(|at| at.0).collect::<Vec<_>>(), answer.seen.silent_kinds.clone())
+    };
+    let (kind, stop) = (SilentKind::Role as u8, SilentKind::Stop as u8);
+    let a = A.to_string();
+    assert_eq!(read(&[role(0), a.clone(), role(0), STOP.to_string()]), (vec![1, 4], vec![0, kind, 0, stop]));
+    let both = [role(0), role(1), a.clone(), role(0), role(1), choices(1, &["b"]), role(1), a];
+    assert_eq!(read(&both), (vec![1, 2, 5], vec![0, kind, 1, kind, 1, kind]));
+    assert_eq!(read(&[role(0), role(0)]), (vec![1, 2], vec![0, kind, 0, kind]));
 }
 
 /// An event with these texts, one for each choice from `first` on.

@@ -29,7 +29,7 @@ pub fn ends(s: &Summary, figure: Figure) -> (&Series, &Series) {
     }
 }
 
-/// A value of a time as text: of a range both ends.
+/// A value of a time as text, of a range with both ends.
 pub fn with_ends(
     s: &Summary,
     figure: Figure,
@@ -37,9 +37,9 @@ pub fn with_ends(
     text: impl Fn(f64) -> String,
 ) -> String {
     let (low, high) = ends(s, figure);
-    match (value(low).map(&text), value(high).map(&text)) {
-        (Some(low), Some(high)) if low != high => format!("{low} … {high}"),
-        (low, _) => low.unwrap_or_else(|| "-".to_string()),
+    match (value(series(s, figure)), value(low).map(&text), value(high).map(&text)) {
+        (Some(value), Some(low), Some(high)) if low != high => format!("{} ({low} … {high})", text(value)),
+        (value, ..) => value.map_or_else(|| "-".to_string(), &text),
     }
 }
 

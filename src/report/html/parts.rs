@@ -234,7 +234,7 @@ impl Column<'_> {
 }
 
 /// The columns of the percentiles: times in milliseconds, for embeddings and rankings no figures of text, and for a TPOT
-/// that is a range both ends.
+/// that is a range both ends, and the value shown if that is not the lower one.
 fn columns<'a>(s: &'a Summary) -> Vec<Column<'a>> {
     let values = |series: &Series| series.quantiles.iter().map(|quantile| quantile.value).collect::<Vec<f64>>();
     let time = |label, time, series: &'a Series| {
@@ -243,12 +243,14 @@ fn columns<'a>(s: &'a Summary) -> Vec<Column<'a>> {
     };
     let one = |label, figure| time(label, figure, bounds::series(s, figure));
     let mut times = vec![one(Label::TtftMs, Figure::Ttft), one(Label::ItlMs, Figure::Itl)];
-    match &s.series.tpot_range {
-        Some(range) => times.extend([
+    if s.series.tpot_range.is_none() || s.series.tpot_is_within() {
+        times.push(one(Label::TpotMs, Figure::Tpot));
+    }
+    if let Some(range) = &s.series.tpot_range {
+        times.extend([
             time(Label::TpotFromMs, Figure::Tpot, &range.low_s),
             time(Label::TpotToMs, Figure::Tpot, &range.high_s),
-        ]),
-        None => times.push(one(Label::TpotMs, Figure::Tpot)),
+        ]);
     }
     times.push(one(Label::LatencyMs, Figure::Latency));
     let others = percentile_columns(s).into_iter().skip_while(|(label, _)| *label != Label::InputTokens);

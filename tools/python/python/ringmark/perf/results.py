@@ -62,7 +62,7 @@ class Results(Dict[str, Run]):
 
         ``due_unix_s``                          the scheduled time
         ``ttft_s``, ``latency_s``               from the scheduled time; ``None`` if the request does not have it
-        ``tpot_s``                              of one choice; with more tokens than events the lower end of its range
+        ``tpot_s``                              of one choice; with more tokens than events a value of its range
         ``send_lag_s``                          from the scheduled time to the first byte sent
 
         As a ``"pandas"`` or ``"polars"`` frame, or as ``"rows"``, a list of dictionaries; without ``frame`` the first of
