@@ -6,6 +6,7 @@ mod records;
 use std::path::{Path, PathBuf};
 
 use chinese::halves::half;
+use chinese::without_flag_spans;
 use records::{closed, collect, push_failed, push_ok, report, start};
 use ringmark::plan::Save;
 use ringmark::plan::sla::SearchPlan;
@@ -37,13 +38,6 @@ fn database_of(folder: &Path, facts: RunFacts) -> PathBuf {
     let messages = vec![CollectorMessage::Block(block), CollectorMessage::Worker(Box::new(report(Phase::Measured)))];
     collect(&path, start(facts, Save::Text), messages);
     path
-}
-
-/// The page without the elements around flags.
-fn without_flags(page: &str) -> String {
-    let mut parts = page.split("<span class=\"flag\">");
-    let first = parts.next().unwrap().to_string();
-    parts.fold(first, |out, part| out + &part.replacen("</span>", "", 1))
 }
 
 /// Every element is closed in the right order and every attribute is quoted, as in XML.
@@ -174,7 +168,7 @@ fn a_search_shows_its_loads_and_what_it_selected() {
     let page = from_databases(&paths, Language::En).unwrap();
     assert_well_formed(&page);
     for words in ["parallel 8: --parallel 8 is &lt;too much&gt;", "the next load is parallel 6"] {
-        assert!(without_flags(&page).contains(words), "{words}");
+        assert!(without_flag_spans(&page).contains(words), "{words}");
     }
 }
 
@@ -336,7 +330,7 @@ fn the_page_begins_with_what_was_run() {
     assert_well_formed(&page);
     let seen = half(&page, Language::En);
     assert!(seen.contains("<span class=\"flag\">--max-tokens</span> 64</code>"), "no line breaks within a flag");
-    let top = without_flags(seen.split("id=\"charts\"").next().unwrap());
+    let top = without_flag_spans(seen.split("id=\"charts\"").next().unwrap());
     for words in [
         "<code>ringmark perf --url http://h/v1 --api-key &#39;****&#39; --parallel 4 --number 90 --max-tokens 64</code>",
         "Fast &lt;CPU&gt; · 16 usable cores · container · Linux 6.12.0",

@@ -183,7 +183,7 @@ fn html_report_shows_the_servers_metrics_in_chinese() {
             .iter()
             .fold(text.to_string(), |text, (from, to)| text.replace(from, to))
     };
-    let command = cell("<code>", "</code>");
+    let command = chinese::without_flag_spans(&cell("<code>", "</code>"));
     let url = cell("<th>服务端</th><td>", " ·");
     let machine = cell("<th>测试机</th><td>", "</td>");
     chinese::assert_chinese(&page, &[&command, &url, &machine, "p99_ttft", "mock"]);

@@ -105,9 +105,16 @@ pub fn assert_chinese(page: &str, foreign: &[&str]) {
     assert!(left.is_empty(), "{left:?}");
 }
 
+/// The page without the elements around flags.
+pub fn without_flag_spans(page: &str) -> String {
+    let mut parts = page.split("<span class=\"flag\">");
+    let first = parts.next().unwrap_or("").to_string();
+    parts.fold(first, |page, part| page + &part.replacen("</span>", "", 1))
+}
+
 /// The text between the tags, without style and script.
 fn visible_text(page: &str) -> String {
-    let mut page = page.to_string();
+    let mut page = without_flag_spans(page);
     for tag in ["style", "script"] {
         let (begin, end) = (format!("<{tag}>"), format!("</{tag}>"));
         while let Some(at) = page.find(&begin) {
