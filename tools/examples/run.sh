@@ -26,7 +26,9 @@ cd "$scratch"
 # Starts a mock with the given parameters and sets $url.
 start_server() {
     local log=server${#servers[@]}.log
-    "$RINGMARK" mock --port 0 "$@" >"$log" 2>&1 &
+    # The file must exist before it is read.
+    : >"$log"
+    "$RINGMARK" mock --port 0 "$@" >>"$log" 2>&1 &
     servers+=($!)
     for _ in $(seq 100); do
         url=$(sed -n 's/^listening on //p' "$log")
