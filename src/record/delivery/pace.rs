@@ -6,8 +6,8 @@
 //! event without text may be the step of the last counted token, or not. So there are several spans that could be those of
 //! all tokens. Each of them implies a number of steps: a gap of `x` steps of the usual length has `⌊x + 0.2⌋` of them, and a
 //! gap between two outputs has at least as many as events at its end. The span whose number of steps is nearest to that of
-//! the tokens is taken, if it differs by at most a fifth of the tokens without an event; of two that are equally near, the
-//! shorter one. So nothing is taken if an event has several tokens (speculative decoding), as there are fewer steps than
+//! the tokens is taken, if it differs by at most a fifth of the tokens without an event, or by at most half of them if it begins
+//! with the first output; of two that are equally near, the shorter one. So nothing is taken if an event has several tokens (speculative decoding), as there are fewer steps than
 //! tokens then, nor a role that was sent at once, as there are usually more.
 //!
 //! If nothing fits because the output came in pieces, whose gaps are not steps, the role and the finish event are taken if
@@ -23,6 +23,8 @@ use crate::time::Tick;
 const SHORT: f64 = 0.2;
 /// The largest difference between the steps of the span and the tokens, as a share of the tokens without an event.
 const TOLERANCE: f64 = 0.2;
+/// The same if the span begins with the first output: its end is at most the finish event, so that more can be unexplained.
+const FINISH_TOLERANCE: f64 = 0.5;
 /// An event without output this part of a step after the last output is a step of its own: a finish event that is none comes
 /// with the last output.
 const FINISH: f64 = 0.5;
@@ -163,7 +165,8 @@ fn nearest(courses: &[Course], intervals: f64, missing: f64, (pace_ns, sent): (f
             nearest = (Some(span), difference);
         }
     }
-    nearest.0.filter(|_| nearest.1 <= TOLERANCE * missing)
+    let tolerance = |span: &SpanEnds| if span.0 == Begin::Output { FINISH_TOLERANCE } else { TOLERANCE };
+    nearest.0.filter(|span| nearest.1 <= tolerance(span) * missing)
 }
 
 /// The span from the role to the finish event, with its time per token, if the output came in pieces after a role that was
