@@ -13,7 +13,7 @@ trap 'rm -rf "$scratch"' EXIT
 cd "$scratch"
 
 command='ringmark perf --url mock: --parallel 8 --number 200'
-PATH=$(dirname "$ringmark"):$PATH python3 "$here/terminal.py" "$command" 100 17 >"$here/terminal.svg"
+PATH=$(dirname "$ringmark"):$PATH python3 "$here/terminal.py" "$command" 100 20 >"$here/terminal.svg"
 
 chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update \
     --disable-sync --user-data-dir="$scratch/profile" --hide-scrollbars --force-device-scale-factor=1 --window-size=1000,1000 \
