@@ -414,6 +414,15 @@ mod tests {
     }
 
     #[test]
+    fn a_finish_event_of_its_own_is_a_token_though_another_is_unexplained() {
+        let (ns, low, _, last) = value(&every_10(100, 20), &[(300, 0, STOP)], 22);
+        assert_eq!((ns, low, last), (200.0 / 21.0, 190.0 / 21.0, 300));
+        // Events of two tokens each: it would explain one of twenty.
+        let (ns, low, _, last) = value(&every_10(100, 20), &[(300, 0, STOP)], 40);
+        assert_eq!((ns, low, last), (190.0 / 39.0, 190.0 / 39.0, 290));
+    }
+
+    #[test]
     fn a_role_that_does_not_fit_is_no_token() {
         // Sent at once, before the prefill; a token in the middle has no text.
         let outputs = [(120, 0), (130, 0), (150, 0), (160, 0)];

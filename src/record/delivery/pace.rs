@@ -23,7 +23,7 @@ use crate::time::Tick;
 const SHORT: f64 = 0.2;
 /// The largest difference between the steps of the span and the tokens, as a share of the tokens without an event.
 const TOLERANCE: f64 = 0.2;
-/// The same if the span begins with the first output: its end is at most the finish event, so that more can be unexplained.
+/// The same if the span begins with the first output: events after the last output are seldom anything but steps.
 const FINISH_TOLERANCE: f64 = 0.5;
 /// An event without output this part of a step after the last output is a step of its own: a finish event that is none comes
 /// with the last output.
