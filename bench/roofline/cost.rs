@@ -79,11 +79,12 @@ struct Cost {
     server_late_us: f64,
 }
 
-/// Prints a table per load.
+/// Prints a table per load; the environment variable `LOADS` restricts them to those whose names contain its text.
 pub fn cost(full: bool) {
     println!("{}", machine());
     let cases: &[Case] = if full { &FULL } else { &SMALL };
-    for case in cases {
+    let wanted = std::env::var("LOADS").unwrap_or_default();
+    for case in cases.iter().filter(|case| case.name.contains(&wanted)) {
         println!("{}:", case.name);
         let shape = format!("ttft=uniform(50ms,500ms)&itl={}ms&tokens={}&seed=5", case.itl_ms, case.load.tokens);
         let server = Server::start(&shape);

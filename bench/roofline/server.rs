@@ -13,14 +13,18 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts the mock with these parameters on core 1, or on core 0 if there is only one.
+    /// Starts the mock with these parameters on core 1, on core 0 if there is only one, or with a thread on each of the
+    /// cores 1 to 4 if there are eight or more: one core feeds about 75,000 events per second.
     pub fn start(parameters: &str) -> Server {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let core = usize::from(cores > 1);
+        let several = cores >= 8;
+        let list = if several { "1-4".to_string() } else { core.to_string() };
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringmark"));
-        command.args(["mock", "--port", "0", "--cores", &core.to_string()]).args(parameters.split('&'));
+        command.args(["mock", "--port", "0", "--cores", &list]).args(parameters.split('&'));
         command.stdout(Stdio::piped());
-        let mut child = spawn_on_core(command, core).expect("the binary was built for this bench");
+        let child = if several { command.spawn() } else { spawn_on_core(command, core) };
+        let mut child = child.expect("the binary was built for this bench");
         let mut line = String::new();
         let output = child.stdout.as_mut().expect("standard output is piped");
         BufReader::new(output).read_line(&mut line).expect("the mock prints its address");

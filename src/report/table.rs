@@ -162,13 +162,17 @@ pub fn wrap(first: &str, text: &str, width: usize) -> String {
     out
 }
 
+/// Whether a word is a unit, which stays on the line of its number.
+pub fn is_unit(word: &str) -> bool {
+    const UNITS: [&str; 8] = ["%", "s", "ms", "µs", "ns", "req/s", "tok/s", "MB"];
+    UNITS.contains(&word.trim_end_matches(['.', ',', ':', ';', ')']))
+}
+
 /// The words of a text; a number and its unit are one word.
 fn with_units(text: &str) -> Vec<String> {
-    const UNITS: [&str; 6] = ["%", "s", "ms", "µs", "ns", "req/s"];
     let mut words: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
-        let is_unit = UNITS.contains(&word.trim_end_matches(['.', ',', ':', ';', ')']));
-        match words.last_mut().filter(|last| is_unit && last.ends_with(|c: char| c.is_ascii_digit())) {
+        match words.last_mut().filter(|last| is_unit(word) && last.ends_with(|c: char| c.is_ascii_digit())) {
             Some(number) => *number = format!("{number} {word}"),
             None => words.push(word.to_string()),
         }

@@ -3,6 +3,8 @@
 use indicatif::ProgressStyle;
 use unicode_width::UnicodeWidthStr;
 
+use crate::report::table::is_unit;
+
 /// The count beside a bar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counts {
@@ -80,8 +82,8 @@ pub fn style(template: &str) -> ProgressStyle {
 }
 
 /// Wraps lines between words at `width` columns. Continuation lines are indented by 4. Words longer than the width stay
-/// whole, and so do commands in quotes, which are for copying. With a width of 0, which terminals without a size have,
-/// all lines stay whole.
+/// whole, and so do commands in quotes, which are for copying, and numbers with their units. With a width of 0, which
+/// terminals without a size have, all lines stay whole.
 pub(in crate::cli) fn wrapped(text: &str, width: usize) -> String {
     let width = if width == 0 { usize::MAX } else { width };
     const INDENT: usize = 4;
@@ -103,14 +105,19 @@ pub(in crate::cli) fn wrapped(text: &str, width: usize) -> String {
     out
 }
 
-/// The words of a line, each with the space behind it; `'ringmark report FILE'` is one.
+/// The words of a line, each with the space behind it; `'ringmark report FILE'` and `88.3 %` are one.
 fn words(line: &str) -> Vec<&str> {
     const COMMAND: &str = "'ringmark ";
     let mut words = Vec::new();
     let mut rest = line;
     while !rest.is_empty() {
         let quoted = rest.strip_prefix(COMMAND).and_then(|rest| rest.find('\'')).map_or(0, |end| COMMAND.len() + end);
-        let end = rest[quoted..].find(' ').map_or(rest.len(), |space| quoted + space + 1);
+        let after_word = |start: usize| rest[start..].find(' ').map_or(rest.len(), |space| start + space + 1);
+        let (mut end, next) = (after_word(quoted), after_word(after_word(quoted)));
+        let is_number = rest[..end].trim_end().ends_with(|c: char| c.is_ascii_digit());
+        if is_number && is_unit(rest[end..next].trim_end()) {
+            end = next;
+        }
         let (word, after) = rest.split_at(end);
         words.push(word);
         rest = after;
@@ -128,6 +135,7 @@ mod tests {
         assert_eq!(wrapped(text, 30), "hint: see\n    'ringmark guide shards' or\n    use fewer --workers\n");
         assert_eq!(wrapped(text, 0), text);
         assert_eq!(words("it's 'a b' 'ringmark x"), ["it's ", "'a ", "b' ", "'ringmark ", "x"]);
+        assert_eq!(words("at 88.3 % of 4 cores, 12 ms."), ["at ", "88.3 % ", "of ", "4 ", "cores, ", "12 ms."]);
     }
 
     #[test]
