@@ -211,6 +211,14 @@ impl Criterion {
         value.is_finite() && self.comparison.holds(value, self.bound)
     }
 
+    /// Whether a value that is only known to be at most `at_most` may miss the bound.
+    pub(crate) fn is_left_open_by(&self, at_most: f64) -> bool {
+        match self.comparison {
+            Comparison::AtMost | Comparison::Below => !self.is_met_by(at_most),
+            Comparison::AtLeast | Comparison::Above => true,
+        }
+    }
+
     /// The bound has no unit.
     fn is_bare(&self) -> bool {
         self.text.ends_with(|last: char| last.is_ascii_digit() || last == '.')

@@ -1,11 +1,10 @@
 //! The value by which an objective is judged, as text.
 
-use super::html::bounds::{at_most_s, series};
 use super::table::{Decimals, digits, mark};
-use crate::finding::Figure as Time;
-use crate::plan::slo::{Figure, Quantity, Statistic};
+use crate::plan::slo::Figure;
 use crate::stats::Summary;
 use crate::stats::slo::Judged;
+use crate::stats::time_bounds::judged_at_most;
 
 /// The value with its unit: `45.82* ms`. `None` if the run does not have the figure.
 pub(crate) fn measured(one: &Judged) -> Option<String> {
@@ -20,18 +19,9 @@ pub(crate) fn measured_with_bound(run: &Summary, one: &Judged) -> Option<String>
     Some(measured(one)? + &bound.map_or_else(String::new, |bound| format!(" (≤ {bound} {unit})")))
 }
 
-/// The upper bound of a percentile whose error is as large as itself, in its own unit. One that is computed with failed
-/// requests has none.
+/// The upper bound of a percentile whose error is as large as itself, in its own unit.
 pub(crate) fn upper_bound(run: &Summary, one: &Judged) -> Option<f64> {
-    let Figure::Of(Statistic::PerMille(per_mille), quantity) = one.criterion.figure else { return None };
-    let time = match quantity {
-        Quantity::Ttft => Time::Ttft,
-        Quantity::Itl => Time::Itl,
-        Quantity::Tpot => Time::Tpot,
-        Quantity::Latency => Time::Latency,
-    };
-    let is_of_succeeded = series(run, time).value(per_mille) == one.judged.value;
-    at_most_s(run, time, per_mille).filter(|_| is_of_succeeded)
+    judged_at_most(run, one.criterion.figure, one.judged)
 }
 
 /// The value in the unit of its criterion. What is shown never contradicts the verdict: a value that is rounded to its

@@ -10,7 +10,7 @@ use super::html::bounds::{at_most_s, series};
 use super::language::Language;
 use super::load_name::load_name;
 use super::repeats;
-use super::table::{Align, Decimals, Table, cut, digits, few_note, mark, number, percent_down, wrap};
+use super::table::{AT_MOST_SIGN, Align, Decimals, Table, cut, digits, few_note, mark, number, percent_down, wrap};
 use crate::finding::{Figure, Severity};
 use crate::record::facts::Mode;
 use crate::stats::Summary;
@@ -37,6 +37,7 @@ pub fn render(runs: &[&Summary], output: Option<&str>, width: usize, colour: boo
     for (name, table) in repeats::tables(runs, Language::En) {
         out.push_str(&format!("\nFrom run to run: {name}\n{}", table.fitted(width).render()));
     }
+    out.push_str(&repeats_footnote(runs, width));
     let objectives = objectives(runs, colour);
     if !objectives.is_empty() {
         out.push_str(&format!("\nService level objectives:\n{objectives}"));
@@ -66,6 +67,7 @@ pub fn render_on_screen(runs: &[&Summary], output: Option<&str>, width: usize, c
     out.push_str(&left_out_note(&left_out, width));
     if let Some(table) = repeats::glance(runs) {
         out.push_str(&format!("\nMean of the runs ± 95 % confidence interval:\n{}", table.fitted(width).render()));
+        out.push_str(&repeats_footnote(runs, width));
     }
     for run in runs.iter().filter(|run| run.slo.is_some()) {
         let joined = |colour| {
@@ -154,6 +156,11 @@ fn footnote(runs: &[&Summary], width: usize) -> String {
         if has(&|cell| cell.after == mark(true)) { wrap("* ", &few_note(Language::En), width) } else { String::new() };
     let bounds = if has(&|cell| cell.before == AT_MOST) { wrap("<= ", glance::AT_MOST, width) } else { String::new() };
     few + &bounds + &unusual_ends(runs, width)
+}
+
+/// What the bounds in the tables of repeated runs mean.
+fn repeats_footnote(runs: &[&Summary], width: usize) -> String {
+    if repeats::has_bounds(runs) { wrap(&format!("{AT_MOST_SIGN} "), glance::AT_MOST, width) } else { String::new() }
 }
 
 /// A line below the table of loads for each load with rows that must not be read like the others: void runs, and those

@@ -1,10 +1,11 @@
 //! Charts of the runs of several sides: a line for each side.
 
 use super::axis::Scale;
+use super::bounds::curve_with_bounds;
 use super::chart::{AxisText, Chart, ChartLine, Point, highest, points, scaled};
 use super::load_plots::Loads;
 use super::over_time::unit;
-use super::plots::percentile_axis;
+use super::plots::{above, floor_s, percentile_axis};
 use super::timeline::percentile_curve;
 use super::words::Words;
 use crate::finding::Figure as Time;
@@ -23,18 +24,20 @@ type OfSample = fn(&Sample) -> Option<f64>;
 
 /// The percentiles of each time, with the requests of all runs of a side together.
 pub fn percentile_charts(sides: &[ComparedSide<'_>]) -> Vec<Chart> {
-    let times: [(Words, OfSample); 3] = [
-        (Words::new("TTFT percentiles", "TTFT 百分位数"), |sample| sample.ttft.map(|ns| ns as f64)),
-        (Words::new("TPOT percentiles", "TPOT 百分位数"), |sample| sample.tpot),
-        (Words::new("Latency percentiles", "端到端时延百分位数"), |sample| Some(sample.latency as f64)),
+    let times: [(Words, Time, OfSample); 3] = [
+        (Words::new("TTFT percentiles", "TTFT 百分位数"), Time::Ttft, |sample| sample.ttft.map(|ns| ns as f64)),
+        (Words::new("TPOT percentiles", "TPOT 百分位数"), Time::Tpot, |sample| sample.tpot),
+        (Words::new("Latency percentiles", "端到端时延百分位数"), Time::Latency, |sample| {
+            Some(sample.latency as f64)
+        }),
     ];
-    times.into_iter().filter_map(|(title, value)| percentile_chart(sides, title, value)).collect()
+    times.into_iter().filter_map(|(title, time, value)| percentile_chart(sides, title, time, value)).collect()
 }
 
 /// `None` if no side has the time.
-fn percentile_chart(sides: &[ComparedSide<'_>], title: Words, value: OfSample) -> Option<Chart> {
-    let curves: Vec<(&str, Vec<Point>)> =
-        sides.iter().map(|side| (side.name.as_str(), curve(side, value))).filter(|curve| !curve.1.is_empty()).collect();
+fn percentile_chart(sides: &[ComparedSide<'_>], title: Words, time: Time, value: OfSample) -> Option<Chart> {
+    let curves = sides.iter().map(|side| (side.name.as_str(), curve(side, time, value)));
+    let curves: Vec<(&str, Vec<Point>)> = curves.filter(|curve| !curve.1.is_empty()).collect();
     let (unit, factor) = unit(highest(curves.iter().flat_map(|curve| &curve.1)));
     let lines: Vec<ChartLine> =
         curves.into_iter().map(|(name, curve)| ChartLine::new(name, scaled(curve, factor))).collect();
@@ -46,12 +49,16 @@ fn percentile_chart(sides: &[ComparedSide<'_>], title: Words, value: OfSample) -
     (!lines.is_empty()).then_some(Chart { lines, ..chart })
 }
 
-/// The percentiles of all requests of a side, seconds.
-fn curve(side: &ComparedSide<'_>, value: OfSample) -> Vec<Point> {
+/// The percentiles of all requests of a side, seconds, with the marks and bounds of those of a run.
+fn curve(side: &ComparedSide<'_>, time: Time, value: OfSample) -> Vec<Point> {
     let samples = side.runs.iter().flat_map(|run| run.1).filter(|sample| sample.ok);
     let mut seconds: Vec<f32> = samples.filter_map(|sample| value(&sample)).map(|ns| (ns / 1e9) as f32).collect();
     seconds.sort_unstable_by(f32::total_cmp);
-    points(percentile_curve(&seconds))
+    let runs = summaries(side);
+    let curve = points(percentile_curve(&seconds));
+    // The error of a TPOT is divided by its tokens.
+    let floors = runs.iter().filter(|_| time != Time::Tpot).map(|run| floor_s(run));
+    curve_with_bounds(&runs, time, above(floors.fold(0.0, f64::max), curve))
 }
 
 /// The most important figures over the loads of each side. Sides of one load have a point.

@@ -86,7 +86,7 @@ impl<'a> Loads<'a> {
     pub fn time(&self, time: Time, per_mille: Option<u32>) -> Vec<Point> {
         let Some(per_mille) = per_mille else { return self.figure(|s| bounds::series(s, time).mean) };
         let point = |(load, runs): &(f64, Vec<&Summary>)| {
-            let bound = runs.iter().filter_map(|run| bounds::at_most_s(run, time, per_mille)).reduce(f64::max);
+            let bound = bounds::highest_at_most_s(runs.iter().copied(), time, per_mille);
             match bound {
                 Some(bound) => Point::new(*load, Y::AtMost(bound)),
                 None => mean_point(*load, runs, &|s| bounds::series(s, time).value(per_mille)),

@@ -5,7 +5,7 @@ use super::words::Words;
 use crate::plan::sla::Aim;
 use crate::plan::slo::{Comparison, Criterion, Figure, PERCENTILES, Quantity, Statistic, scan_all};
 use crate::report::language::Language;
-use crate::report::table::digits;
+use crate::report::table::{Decimals, digits};
 use crate::stats::Summary;
 
 /// All criteria of these runs, each once.
@@ -115,8 +115,17 @@ pub fn milliseconds(seconds: f64) -> String {
     trimmed(seconds * 1e3)
 }
 
+/// The same rounded up, for upper bounds.
+pub fn milliseconds_up(seconds: f64) -> String {
+    let ms = seconds * 1e3;
+    without_zeros(Decimals::for_digits([ms], 0).ceil(ms))
+}
+
 fn trimmed(value: f64) -> String {
-    let text = digits(value, 0);
+    without_zeros(digits(value, 0))
+}
+
+fn without_zeros(text: String) -> String {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_string() } else { text }
 }
 
