@@ -441,7 +441,7 @@ fn searches_have_the_bounds_of_the_table() {
     assert!(quote(&half(&page, Language::Zh)).contains("；客户端误差超过 p99 ITL，其真实值不高于 0.0"));
     let table = page.split("Loads that were tried").nth(1).unwrap().split("<figure").next().unwrap();
     assert!(table.contains("* (≤ 0.0") && table.contains("measurement error exceeds the figure"), "{table}");
-    let chart = figure_of(&page, "p99_itl · over load, with its bounds");
+    let chart = figure_of(&page, "p99_itl · over load, with its bounds</span>");
     assert!(chart.contains("class=\"atmost") && !chart.contains("data-v=\"1|0|"), "{chart}");
     let runs = from_database(&path).unwrap();
     let stored = find_searches(&[StoredSearchRun { summary: &runs, refusals: &[] }]).remove(0);
@@ -450,7 +450,10 @@ fn searches_have_the_bounds_of_the_table() {
     assert!(bound > 1e-6 && json["selections"][0]["uncertain_metrics"][0] == "p99_itl", "{json:#}");
     let text = search_glance::render(&[&runs], &stored, "", 80, false);
     let flowing = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(flowing.contains(open) && flowing.contains("≤ this client's error exceeds"), "{text}");
+    assert!(
+        flowing.contains(&open.replace("&#39;", "'")) && flowing.contains("≤ this client's error exceeds"),
+        "{text}"
+    );
     // The objectives of a run are quoted in the same way.
     let path = folder.path().join("b.db");
     of_one_arrival(&path, RunFacts { slo, ..closed(90, 1) });
@@ -470,7 +473,9 @@ fn comparisons_have_the_bounds_of_the_table() {
     let comparison = Comparison::of_sides(sides.to_vec());
     let page = compare::html(&comparison, Language::En);
     assert_well_formed(&page);
-    for row in ["P50 ITL", "P99 ITL", "P99 TPOT"].map(|name| page.split(&format!("<td>{name} (ms)</td>")).nth(1).unwrap()) {
+    for row in
+        ["P50 ITL", "P99 ITL", "P99 TPOT"].map(|name| page.split(&format!("<td>{name} (ms)</td>")).nth(1).unwrap())
+    {
         let row = row.split("</tr>").next().unwrap();
         assert_eq!((row.matches("<td>≤ 0.0").count(), row.matches("<td>-</td>").count()), (2, 3), "{row}");
     }
@@ -509,6 +514,28 @@ fn objectives_are_lines_of_the_charts() {
         let chart = page.split(&format!("{title}</span>")).nth(1).unwrap().split("</figure>").next().unwrap();
         assert_eq!(chart.matches("line guide").count(), count, "{title}");
     }
+    // Over the loads of a sweep, also at values of the x axis.
+    let facts =
+        |parallel| RunFacts { slo: "tps>=30 avg_tpot<=25ms p99_ttft<=30ms".to_string(), ..closed(90, parallel) };
+    let paths = [2, 8].map(|parallel| database_of(folder.path(), facts(parallel)));
+    let page = from_databases(&paths, Language::En).unwrap();
+    for (title, names) in [
+        ("Tokens per second</span>", vec!["tps&gt;=30"]),
+        ("TTFT over load</span>", vec!["p99_ttft&lt;=30ms"]),
+        ("TPOT and ITL over load</span>", vec!["avg_tpot&lt;=25ms"]),
+        ("Tokens per second and user</span>", vec!["avg_tpot&lt;=25ms"]),
+        ("Speed of a user against throughput</span>", vec!["tps&gt;=30", "avg_tpot&lt;=25ms"]),
+        ("TTFT against throughput</span>", vec!["p99_ttft&lt;=30ms", "tps&gt;=30"]),
+    ] {
+        let chart = figure_of(&page, title);
+        assert_eq!(chart.matches("line guide").count(), names.len(), "{title}: {chart}");
+        names.iter().for_each(|name| assert!(chart.contains(&format!("class=\"level\">{name}")), "{name}: {chart}"));
+    }
+    // And those of both sides of a comparison.
+    let runs = paths.map(|path| measured(&path).unwrap());
+    let side = |name: &str| Side { name: name.to_string(), runs: vec![&runs[0]] };
+    let page = compare::html(&Comparison::of_sides(vec![side("a"), side("b")]), Language::En);
+    assert!(figure_of(&page, "TTFT percentiles</span>").contains("class=\"level\">p99_ttft&lt;=30ms"));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The value by which an objective is judged, as text.
 
+use super::i18n::Label;
+use super::language::Language;
 use super::table::{Decimals, digits, mark};
 use crate::plan::slo::Figure;
 use crate::stats::Summary;
@@ -22,6 +24,26 @@ pub(crate) fn measured_with_bound(run: &Summary, one: &Judged) -> Option<String>
 /// The upper bound of a percentile whose error is as large as itself, in its own unit.
 pub(crate) fn upper_bound(run: &Summary, one: &Judged) -> Option<f64> {
     judged_at_most(run, one.criterion.figure, one.judged)
+}
+
+/// By which of these criteria the share of requests within the SLO is judged, if not by all of them.
+pub(crate) fn requests_within_note(criteria: &[Judged], language: Language) -> Option<String> {
+    let names = |of_a_request: bool| {
+        let of = criteria.iter().filter(|one| one.criterion.is_of_a_request() == of_a_request);
+        let names: Vec<String> = of.map(|one| one.criterion.with_unit()).collect();
+        names.join(language.pick(", ", "、"))
+    };
+    let (judged, not) = (names(true), names(false));
+    if not.is_empty() {
+        return None;
+    }
+    let name = Label::WithinSlo.text(language).split(" (").next().unwrap_or_default();
+    Some(match (language, judged.is_empty()) {
+        (Language::En, true) => format!("{name}: those that succeeded; no single request is judged by {not}"),
+        (Language::En, false) => format!("{name}: judged by {judged}; no single request is judged by {not}"),
+        (Language::Zh, true) => format!("{name}：即成功的请求；{not} 不用于判定单个请求"),
+        (Language::Zh, false) => format!("{name}：按 {judged} 判定；{not} 不用于判定单个请求"),
+    })
 }
 
 /// The value in the unit of its criterion. What is shown never contradicts the verdict: a value that is rounded to its

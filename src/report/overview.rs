@@ -85,7 +85,7 @@ pub fn render_on_screen(runs: &[&Summary], output: Option<&str>, width: usize, c
 /// The most findings of single runs on the screen.
 const FINDINGS: usize = 4;
 
-/// The findings of the runs as at the end of a single run: the most severe first, one for each cause.
+/// The findings of the runs as at the end of a single run: the most severe first, one for each cause. Notes are counted.
 pub(crate) fn worst_findings(runs: &[&Summary], width: usize, colour: bool) -> String {
     let mut all = findings::of_runs(runs, Language::En);
     let mut index = 0;
@@ -105,7 +105,8 @@ pub(crate) fn worst_findings(runs: &[&Summary], width: usize, colour: bool) -> S
         };
         (entry.severity, format!("{first_load}{others}: {}", with_file(&entry.headline(Language::En))))
     };
-    glance::most_severe(&all.iter().map(text).collect::<Vec<_>>(), FINDINGS, width, colour)
+    let notes = findings::count_notes(runs);
+    glance::most_severe(&all.iter().map(text).collect::<Vec<_>>(), notes, FINDINGS, width, colour)
 }
 
 /// A text that refers to the tables of failures, which are in the file only.
@@ -175,7 +176,11 @@ fn unusual_ends(runs: &[&Summary], width: usize) -> String {
     repeats::groups(runs).iter().map(of_load).collect()
 }
 
-/// One short line about a run of a sweep, shown when it ends: what was measured, times in milliseconds.
+/// Columns of the line of a load, which may be on a small screen.
+const LINE: usize = 80;
+
+/// One short line about a run of a sweep, shown when it ends: what was measured, times in milliseconds. Figures for which
+/// [`LINE`] has no room are left out, the mean TPOT first; all of them are in the table of loads.
 pub fn one_line(s: &Summary) -> String {
     let t = &s.throughput;
     let value = |name: &str, value: Option<f64>, unit: &str| Some(format!("{name}{}{unit}", short(value?)));
@@ -189,7 +194,7 @@ pub fn one_line(s: &Summary) -> String {
         })
     };
     let times = if s.generates_text() {
-        let tpot = if s.series.tpot_range.is_some() { "TPOT mean ~" } else { "TPOT mean " };
+        let tpot = if s.series.tpot_range.is_some() { "TPOT ~" } else { "TPOT " };
         [p99("TTFT", Figure::Ttft), value(tpot, ms(s.series.tpot_s.mean), " ms")]
     } else {
         [p99("latency", Figure::Latency), None]
@@ -199,11 +204,18 @@ pub fn one_line(s: &Summary) -> String {
         false => value("", t.input_tokens_per_s, " input tok/s"),
     };
     let [first, second] = times;
-    let failed = Some(format!("{} failed", s.counts.failed));
-    let parts = [value("", t.requests_per_s, " req/s"), tokens, first, second, failed];
-    let parts: Vec<String> = parts.into_iter().flatten().collect();
-    let mark = early_end::mark(s, Language::En);
-    format!("{}{mark}: {}", load_name(&s.facts, Language::En), parts.join(", "))
+    let failed = (s.counts.failed > 0).then(|| format!("{} failed", s.counts.failed));
+    let load = load_name(&s.facts, Language::En) + &early_end::mark(s, Language::En);
+    let requests = value("", t.requests_per_s, " req/s");
+    let line = |parts: [&Option<String>; 5]| {
+        let parts: Vec<&str> = parts.into_iter().flatten().map(String::as_str).collect();
+        format!("{load}: {}", parts.join(", "))
+    };
+    let none = None;
+    let choices = [[&requests, &tokens, &first, &second, &failed], [&requests, &tokens, &first, &none, &failed]];
+    let lines = choices.map(line);
+    let fits = |text: &&String| text.width() <= LINE;
+    lines.iter().find(fits).unwrap_or(&lines[1]).clone()
 }
 
 /// A number with three digits, or all before the point.

@@ -2,7 +2,7 @@
 //! upper bound is known.
 
 use super::measurement_error::Bound;
-use super::quantile::{LEVELS, Series};
+use super::quantile::{LEVELS, Level, Series};
 use super::slo::JudgedValue;
 use super::summary::Summary;
 use crate::finding::Figure;
@@ -51,6 +51,19 @@ pub fn highest_at_most_s<'a>(
     per_mille: u32,
 ) -> Option<f64> {
     runs.into_iter().filter_map(|run| at_most_s(run, figure, per_mille)).reduce(f64::max)
+}
+
+/// An upper bound of a mean, seconds: every value counts as the upper bound of the next percentile at or above it.
+/// `None` without bounds.
+pub fn mean_at_most_s(s: &Summary, figure: Figure) -> Option<f64> {
+    let bounds = bounds(s, figure);
+    let mut below = 0;
+    let part = |(level, bound): (&Level, &Bound)| {
+        let share = f64::from(level.per_mille - below) / 1000.0;
+        below = level.per_mille;
+        share * bound.high
+    };
+    (bounds.len() == LEVELS.len()).then(|| LEVELS.iter().zip(bounds).map(part).sum())
 }
 
 /// The same upper bound of a value by which an objective is judged, in its own unit. One that is computed with failed

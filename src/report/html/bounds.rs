@@ -4,7 +4,7 @@ use super::chart::{Point, Y};
 use crate::finding::Figure;
 use crate::stats::Summary;
 use crate::stats::quantile::{LEVELS, Series};
-pub use crate::stats::time_bounds::{at_most_s, bounds, ends, highest_at_most_s, series};
+pub use crate::stats::time_bounds::{at_most_s, bounds, ends, highest_at_most_s, mean_at_most_s, series};
 
 /// Whether there are times of single tokens: only streams of text have them.
 pub fn has_token_times(s: &Summary) -> bool {

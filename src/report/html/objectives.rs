@@ -39,6 +39,12 @@ pub fn time_levels(criteria: &[Criterion], quantities: &[Quantity], factor: f64)
     levels(criteria, |figure| matches!(figure, Figure::Of(_, quantity) if quantities.contains(&quantity)), factor)
 }
 
+/// The lines of the criteria on the mean TPOT, whose reciprocal is the speed of a user, in tokens per second.
+pub fn speed_levels(criteria: &[Criterion]) -> Vec<Level> {
+    let all = levels(criteria, |figure| figure == Figure::Of(Statistic::Mean, Quantity::Tpot), 1.0);
+    all.into_iter().filter(|level| level.at > 0.0).map(|level| Level { at: 1.0 / level.at, ..level }).collect()
+}
+
 /// The lines of the criteria on the share of requests that succeed, in percent. One on failed requests is at the rest.
 pub fn success_levels(criteria: &[Criterion]) -> Vec<Level> {
     let failed = levels(criteria, |figure| figure == Figure::FailedPercent, 1.0);

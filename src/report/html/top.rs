@@ -20,7 +20,7 @@ use crate::report::findings::void_lines;
 use crate::report::knee::SOUND;
 use crate::report::language::Language;
 use crate::report::load_name::load_name;
-use crate::report::objective::{agrees, upper_bound};
+use crate::report::objective::{agrees, requests_within_note, upper_bound};
 use crate::report::repeats::{self, Spread};
 use crate::report::search::figure_of;
 use crate::report::table::{Decimals, digits, infinite_note, mark, percent_down};
@@ -341,7 +341,8 @@ fn objectives(runs: &[&Summary], language: Language) -> String {
     let has = |mark: &str| rows.iter().flatten().any(|cell| cell.1.contains(mark));
     let few = if has("* ") { super::elements::few_note(language) } else { String::new() };
     let bounds = if has("≤ ") { at_most_note(language) } else { String::new() };
-    table_of_cells(&head, &rows) + &few + &bounds + &note
+    let within = requests_within_note(&first, language).map(|note| format!("<p class=\"note\">{}</p>", prose(&note)));
+    table_of_cells(&head, &rows) + &within.unwrap_or_default() + &few + &bounds + &note
 }
 
 /// A criterion judged in each run: values in the unit of the criterion, with the same decimals, and verdicts. Where the
