@@ -16,7 +16,7 @@ macro_rules! labels {
         impl Label {
             /// Every label.
             #[cfg(test)]
-            const ALL: &[Label] = &[$(Label::$name,)*];
+            pub(crate) const ALL: &[Label] = &[$(Label::$name,)*];
 
             /// In English.
             pub const fn en(self) -> &'static str {
