@@ -8,7 +8,7 @@
 # (CycloneDX), and checksums. test.sh is run on them.
 #
 # Needs Rust with the target ARCH-unknown-linux-musl, musl-gcc, git, python3 with venv, and dpkg-deb, and what test.sh needs; as root on
-# Debian it installs musl-tools. The folder must be a clone without changes.
+# Debian it installs musl-tools. The folder must be a clone without changes; another one is refused before anything is built.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -30,6 +30,13 @@ step() {
     echo "=== $name"
     "$@"
     timings+=("$(printf '%5d s  %s' $((SECONDS - start)) "$name")")
+}
+
+# `cargo package` would refuse it too, but only after the long build.
+check_clone() {
+    local changes
+    changes=$(git status --porcelain) || fail "this folder is not a clone of the repository"
+    [ -z "$changes" ] || fail "the clone has changes; commit or remove them:"$'\n'"$changes"
 }
 
 check_tools() {
@@ -84,8 +91,9 @@ make_wheel() {
     mv "$stage"/wheel/ringmark-*.whl "$folder"
 }
 
+# What `pip` calls. `maturin sdist` does the same, but has an error of cargo about a manifest that it does not need.
 make_sdist() {
-    (cd tools/python && "$parts/python/bin/maturin" sdist --out "$folder")
+    (cd tools/python && "$parts/python/bin/maturin" pep517 write-sdist --sdist-directory "$folder")
 }
 
 make_crate() {
@@ -155,6 +163,7 @@ make_checksums() {
     (cd "$folder" && sha256sum -- * >"$stage/sums" && mv "$stage/sums" "SHA256SUMS-$arch")
 }
 
+check_clone
 check_tools
 metadata() {
     cargo metadata --locked --no-deps --format-version 1 | python3 -c "import json, sys; print(json.load(sys.stdin)$1)"
