@@ -8,7 +8,7 @@
 //! step is looked for before timestamps are converted, because nothing in a timestamp shows to which side of a step it
 //! belongs.
 
-#![expect(unsafe_code, reason = "RDTSC has no safe form")]
+#![cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "RDTSC has no safe form"))]
 
 use std::cell::Cell;
 #[cfg(feature = "internals")]

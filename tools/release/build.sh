@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
 # Makes everything that a release consists of from a clean clone, and tests it.
 #
-#   tools/release/build.sh [FOLDER]
+#   tools/release/build.sh [FOLDER [ARCH]]
 #
 # FOLDER (target/artefacts by default) is emptied and gets, for the architecture of this machine: an archive with the statically linked
 # program, the wheel made from it, the sdist, the crate, a Debian package, an image for containers (with buildah), the list of all parts
 # (CycloneDX), and checksums. test.sh is run on them.
+#
+# With the ARCH of another machine (x86_64, aarch64) the program is built with a cross compiler, and FOLDER gets the archive, the wheel, the
+# Debian package, the list and the checksums. The program is started with qemu, which has neither io_uring nor all timestamps: that
+# it measures exactly has to be tested on a machine of that architecture. This needs ARCH-linux-gnu-gcc and qemu-ARCH-static.
 #
 # Needs Rust with the target ARCH-unknown-linux-musl, musl-gcc, git, python3 with venv, and dpkg-deb, and what test.sh needs; as root on
 # Debian it installs musl-tools. The folder must be a clone without changes; another one is refused before anything is built.
@@ -15,8 +19,11 @@ here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
 export CARGO_TERM_COLOR=never
 folder=${1:-target/artefacts}
-arch=$(uname -m)
+host=$(uname -m)
+arch=${2:-$host}
 target=$arch-unknown-linux-musl
+# What starts a program of that architecture.
+runner=()
 
 fail() {
     echo "release: $1" >&2
@@ -39,11 +46,30 @@ check_clone() {
     [ -z "$changes" ] || fail "the clone has changes; commit or remove them:"$'\n'"$changes"
 }
 
+# Compilers for another architecture. Its linker needs no library: Rust has musl and the start of a program for the target.
+set_up_cross_build() {
+    case $arch in
+        x86_64 | aarch64) ;;
+        *) fail "the architecture $arch is not supported: x86_64 or aarch64" ;;
+    esac
+    local compiler=$arch-linux-gnu-gcc package=gcc-${arch/_/-}-linux-gnu name=${target//-/_}
+    if ! command -v "$compiler" >/dev/null && command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+        .ci/packages "$package" qemu-user-static
+    fi
+    command -v "$compiler" >/dev/null || fail "$compiler is missing: install $package"
+    command -v "qemu-$arch-static" >/dev/null || fail "qemu-$arch-static is missing: install qemu-user-static"
+    runner=("qemu-$arch-static")
+    # The checked functions of glibc are not in musl.
+    export "CC_$name=$compiler" "AR_$name=$arch-linux-gnu-ar" "CFLAGS_$name=-U_FORTIFY_SOURCE"
+    export "CARGO_TARGET_${name^^}_LINKER=rust-lld"
+}
+
 check_tools() {
-    if ! command -v musl-gcc >/dev/null && command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+    [ "$arch" = "$host" ] || set_up_cross_build
+    if [ "$arch" = "$host" ] && ! command -v musl-gcc >/dev/null && command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
         .ci/packages musl-tools
     fi
-    command -v musl-gcc >/dev/null || fail "musl-gcc is missing: install musl-tools"
+    [ "$arch" != "$host" ] || command -v musl-gcc >/dev/null || fail "musl-gcc is missing: install musl-tools"
     command -v dpkg-deb >/dev/null || fail "dpkg-deb is missing: install dpkg"
     [ -d "$(rustc --print sysroot)/lib/rustlib/$target" ] || rustup target add "$target" ||
         fail "the standard library for $target is missing: rustup target add $target"
@@ -64,12 +90,12 @@ build_program() {
     cp "$build/$target/dist/ringmark" "$stage/ringmark"
     cp README.md CHANGELOG.md LICENSE "$stage/share"
     mkdir "$stage/share/man" "$stage/share/completions"
-    "$stage/ringmark" man >"$stage/share/man/ringmark.1"
-    for command in $("$stage/ringmark" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z]\+\) .*/\1/p'); do
-        [ "$command" = help ] || "$stage/ringmark" man "$command" >"$stage/share/man/ringmark-$command.1"
+    "${runner[@]}" "$stage/ringmark" man >"$stage/share/man/ringmark.1"
+    for command in $("${runner[@]}" "$stage/ringmark" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z]\+\) .*/\1/p'); do
+        [ "$command" = help ] || "${runner[@]}" "$stage/ringmark" man "$command" >"$stage/share/man/ringmark-$command.1"
     done
     for shell in bash zsh fish; do
-        "$stage/ringmark" completions "$shell" >"$stage/share/completions/ringmark.$shell"
+        "${runner[@]}" "$stage/ringmark" completions "$shell" >"$stage/share/completions/ringmark.$shell"
     done
 }
 
@@ -105,7 +131,11 @@ make_deb() {
     local root=$stage/deb
     local doc=$root/usr/share/doc/ringmark
     local deb_arch
-    deb_arch=$(dpkg --print-architecture)
+    case $arch in
+        x86_64) deb_arch=amd64 ;;
+        aarch64) deb_arch=arm64 ;;
+        *) deb_arch=$(dpkg --print-architecture) ;;
+    esac
     install -D -m 755 "$stage/ringmark" "$root/usr/bin/ringmark"
     mkdir -p "$root/usr/share/man/man1" "$doc"
     for page in "$stage"/share/man/*; do
@@ -184,13 +214,16 @@ step "tools" install_tools
 step "program" build_program
 step "archive" make_archive
 step "wheel" make_wheel
-step "sdist" make_sdist
-step "crate" make_crate
+# The same for every architecture, and made from what this machine can run.
+if [ "$arch" = "$host" ]; then
+    step "sdist" make_sdist
+    step "crate" make_crate
+fi
 step "Debian package" make_deb
-step "image" make_image
+[ "$arch" != "$host" ] || step "image" make_image
 step "list of parts" make_parts_list
 step "checksums" make_checksums
-step "tests" "$here/test.sh" "$folder"
+step "tests" "$here/test.sh" "$folder" "$arch"
 
 echo "=== time"
 printf '%s\n' "${timings[@]}"
