@@ -346,6 +346,9 @@ pub enum Finding {
         requests: u64,
         max_ns: u64,
         median_ttft_ns: u64,
+        /// The median is that of the latency: nothing was streamed.
+        #[serde(default)]
+        of_latency: bool,
     },
     RateNotKept {
         offered_per_s: f64,
@@ -454,11 +457,15 @@ pub enum Finding {
     },
     /// The median TPOT is 0.
     AtOnce,
-    /// Output events carry several tokens; medians of ITL and TPOT.
+    /// Output events carry several tokens; medians of ITL and TPOT, and the mean ends of TPOT if it is a range.
     SeveralTokensPerEvent {
         tokens_per_event: f64,
         median_itl_ns: u64,
         median_tpot_ns: u64,
+        #[serde(default)]
+        mean_low_ns: Option<u64>,
+        #[serde(default)]
+        mean_high_ns: Option<u64>,
     },
     /// Responses that common clients accept although something is wrong with them, of this many succeeded requests.
     OddResponses {

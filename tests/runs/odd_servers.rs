@@ -190,7 +190,7 @@ const DONE: &str = "data: [DONE]\n\n";
 
 /// Sends every answer as these pieces, each after a pause in milliseconds, as a chunked stream of this media type. `ends`:
 /// with the last chunk; else the connection stays open.
-fn streaming(media: &'static str, pieces: Vec<(u64, String)>, ends: bool) -> SocketAddr {
+pub(super) fn streaming(media: &'static str, pieces: Vec<(u64, String)>, ends: bool) -> SocketAddr {
     server(move |stream| {
         stream.set_nodelay(true).unwrap();
         let mut stream = BufReader::new(stream);
