@@ -359,6 +359,11 @@ pub(super) fn text(finding: &Finding) -> Text {
             percent(*share)
         ))
         .advise("See the table of failures."),
+        Finding::StreamOptionsRefused { requests } => observed(format!(
+            "The server refused stream_options, which asks for token counts, in {}.",
+            plural(*requests, "request")
+        ))
+        .advise("Use --extra-args '{\"stream_options\": null}' to leave the field out."),
         Finding::NoneFinished { in_flight, interrupted } => {
             observed(format!("No request ended before the run did ({in_flight} were in flight)."))
                 .advise(longer(*interrupted))

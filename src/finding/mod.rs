@@ -318,6 +318,10 @@ pub enum Finding {
     Failures {
         share: f64,
     },
+    /// Requests failed with a status whose text names the field that asks for token counts.
+    StreamOptionsRefused {
+        requests: u64,
+    },
     NoneFinished {
         in_flight: u64,
         interrupted: bool,
@@ -688,6 +692,7 @@ impl Finding {
             Finding::AbortedInWarmUp { .. } => ("aborted", Caution, Cause::ServerAnswers),
             Finding::AllFailed { .. } => ("failures", Caution, Cause::ServerAnswers),
             Finding::Failures { .. } => ("failures", Caution, Cause::ServerAnswers),
+            Finding::StreamOptionsRefused { .. } => ("failures", Note, Cause::Configuration),
             Finding::NoneFinished { .. } => ("unfinished", Caution, Cause::RunLength),
             Finding::Unfinished { .. } => ("unfinished", Caution, Cause::RunLength),
             Finding::BrokenConversations { .. } => ("conversations", Note, Cause::ServerAnswers),
@@ -832,6 +837,7 @@ impl Finding {
             | Finding::Interrupted { .. }
             | Finding::AllFailed { .. }
             | Finding::Failures { .. }
+            | Finding::StreamOptionsRefused { .. }
             | Finding::NoneFinished { .. }
             | Finding::Unfinished { .. }
             | Finding::BrokenConversations { .. }

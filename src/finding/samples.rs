@@ -111,6 +111,7 @@ fn of_runs() -> Vec<Finding> {
         Finding::AllFailed { unfinished: 0 },
         Finding::AllFailed { unfinished: 4 },
         Finding::Failures { share: 0.25 },
+        Finding::StreamOptionsRefused { requests: 40 },
         Finding::NoneFinished { in_flight: 6, interrupted: false },
         Finding::Unfinished { share: 0.2, unfinished: 2, sent: 10, interrupted: true },
         Finding::BrokenConversations { broken: 1, begun: 8 },

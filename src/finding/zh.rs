@@ -282,6 +282,10 @@ pub(super) fn text(finding: &Finding) -> Text {
             percent(*share)
         ))
         .advise("详见失败列表。"),
+        Finding::StreamOptionsRefused { requests } => {
+            observed(format!("{requests} 个请求因 stream_options 字段（用于获取 token 数）被服务端拒绝。"))
+                .advise("请使用 --extra-args '{\"stream_options\": null}' 去掉该字段。")
+        }
         Finding::NoneFinished { in_flight, interrupted } => {
             observed(format!("测试结束前没有任何请求完成（{in_flight} 个在途）。")).advise(longer(*interrupted))
         }

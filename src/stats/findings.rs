@@ -54,7 +54,7 @@ type Check = fn(&Summary) -> Option<Finding>;
 /// Every finding about a run and its measured requests, which are sorted by due time. `workers` are the reports of the
 /// measured phase.
 pub(crate) fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &Samples) -> Vec<Finding> {
-    let checks: [Check; 26] = [
+    let checks: [Check; 27] = [
         totals,
         rows_lost,
         little,
@@ -62,6 +62,7 @@ pub(crate) fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &Sa
         outcome::ended,
         outcome::aborted,
         outcome::failures,
+        outcome::stream_options_refused,
         outcome::unfinished,
         broken_conversations,
         send_lag,
