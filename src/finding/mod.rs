@@ -318,6 +318,10 @@ pub enum Finding {
     Failures {
         share: f64,
     },
+    /// Requests failed with a status whose text names the field that asks for token counts.
+    StreamOptionsRefused {
+        requests: u64,
+    },
     NoneFinished {
         in_flight: u64,
         interrupted: bool,
@@ -346,6 +350,9 @@ pub enum Finding {
         requests: u64,
         max_ns: u64,
         median_ttft_ns: u64,
+        /// The median is that of the latency: nothing was streamed.
+        #[serde(default)]
+        of_latency: bool,
     },
     RateNotKept {
         offered_per_s: f64,
@@ -454,11 +461,15 @@ pub enum Finding {
     },
     /// The median TPOT is 0.
     AtOnce,
-    /// Output events carry several tokens; medians of ITL and TPOT.
+    /// Output events carry several tokens; medians of ITL and TPOT, and the mean ends of TPOT if it is a range.
     SeveralTokensPerEvent {
         tokens_per_event: f64,
         median_itl_ns: u64,
         median_tpot_ns: u64,
+        #[serde(default)]
+        mean_low_ns: Option<u64>,
+        #[serde(default)]
+        mean_high_ns: Option<u64>,
     },
     /// Responses that common clients accept although something is wrong with them, of this many succeeded requests.
     OddResponses {
@@ -681,6 +692,7 @@ impl Finding {
             Finding::AbortedInWarmUp { .. } => ("aborted", Caution, Cause::ServerAnswers),
             Finding::AllFailed { .. } => ("failures", Caution, Cause::ServerAnswers),
             Finding::Failures { .. } => ("failures", Caution, Cause::ServerAnswers),
+            Finding::StreamOptionsRefused { .. } => ("failures", Note, Cause::Configuration),
             Finding::NoneFinished { .. } => ("unfinished", Caution, Cause::RunLength),
             Finding::Unfinished { .. } => ("unfinished", Caution, Cause::RunLength),
             Finding::BrokenConversations { .. } => ("conversations", Note, Cause::ServerAnswers),
@@ -825,6 +837,7 @@ impl Finding {
             | Finding::Interrupted { .. }
             | Finding::AllFailed { .. }
             | Finding::Failures { .. }
+            | Finding::StreamOptionsRefused { .. }
             | Finding::NoneFinished { .. }
             | Finding::Unfinished { .. }
             | Finding::BrokenConversations { .. }

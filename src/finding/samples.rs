@@ -111,6 +111,7 @@ fn of_runs() -> Vec<Finding> {
         Finding::AllFailed { unfinished: 0 },
         Finding::AllFailed { unfinished: 4 },
         Finding::Failures { share: 0.25 },
+        Finding::StreamOptionsRefused { requests: 40 },
         Finding::NoneFinished { in_flight: 6, interrupted: false },
         Finding::Unfinished { share: 0.2, unfinished: 2, sent: 10, interrupted: true },
         Finding::BrokenConversations { broken: 1, begun: 8 },
@@ -128,6 +129,13 @@ fn of_figures() -> Vec<Finding> {
         held_share: 0.95,
         mean_wait_ns: 3_890_000_000,
         needed: 11,
+    };
+    let several_tokens = |range: Option<(u64, u64)>| Finding::SeveralTokensPerEvent {
+        tokens_per_event: 4.0,
+        median_itl_ns: 40_800_000,
+        median_tpot_ns: 9_500_000,
+        mean_low_ns: range.map(|range| range.0),
+        mean_high_ns: range.map(|range| range.1),
     };
     let receive_lag =
         |shared_timestamps| Finding::ReceiveLag { p99_ns: 1_500_000, median_itl_ns: 10_000_000, shared_timestamps };
@@ -153,6 +161,7 @@ fn of_figures() -> Vec<Finding> {
             requests: 12,
             max_ns: 31_000_000,
             median_ttft_ns: 90_000_000,
+            of_latency: false,
         },
         Finding::RateNotKept { offered_per_s: 10.0, sent_per_s: 8.25 },
         Finding::RateWithoutConnections { offered_per_s: 10.0, sent_per_s: 8.25, requests: 1 },
@@ -191,7 +200,8 @@ fn of_figures() -> Vec<Finding> {
         Finding::CoalescedReads { share: 0.125, poll_gaps: false },
         Finding::CoalescedReads { share: 0.125, poll_gaps: true },
         Finding::AtOnce,
-        Finding::SeveralTokensPerEvent { tokens_per_event: 4.0, median_itl_ns: 40_800_000, median_tpot_ns: 9_500_000 },
+        several_tokens(None),
+        several_tokens(Some((9_400_000, 12_100_000))),
         Finding::OddResponses {
             oddities: Oddity::ALL.into_iter().map(|oddity| OddityCount { oddity, responses: 3 }).collect(),
             succeeded: 12,
