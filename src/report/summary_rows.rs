@@ -192,9 +192,14 @@ pub fn summary(s: &Summary) -> Vec<Row> {
     if series.first_answer_s.mean != series.ttft_s.mean && series.first_answer_s.mean.is_some() {
         rows.push(row(Label::AverageFirstAnswerToken, series.first_answer_s.mean));
     }
-    let steady = s.steady_throughput.map(|steady| steady.throughput).unwrap_or_default();
-    rows.push(maybe(Label::SteadyRequestThroughput, steady.requests_per_s));
-    rows.push(maybe(Label::SteadyOutputThroughput, steady.output_tokens_per_s));
+    // Where the steady state changes nothing, the screen of a run does not have it.
+    let steady = |key, part: Option<f64>, whole: Option<f64>| {
+        let differs = part.zip(whole).is_none_or(|(part, whole)| (part - whole).abs() > STEADY_DIFFERENCE * whole);
+        Row { brief: differs, ..maybe(key, part) }
+    };
+    let (of_steady, of_run) = (s.steady_throughput.map(|steady| steady.throughput).unwrap_or_default(), &s.throughput);
+    rows.push(steady(Label::SteadyRequestThroughput, of_steady.requests_per_s, of_run.requests_per_s));
+    rows.push(steady(Label::SteadyOutputThroughput, of_steady.output_tokens_per_s, of_run.output_tokens_per_s));
     rows.push(maybe(Label::CachedInputShare, s.cached_share.map(|share| share * 100.0)));
     rows.push(maybe(Label::Gpus, s.facts.gpus.map_or(Value::Unknown, |gpus| Value::Count(gpus.into()))));
     let (output, input) = if s.generates_text() { (s.per_gpu(), None) } else { (None, s.per_gpu()) };
@@ -205,6 +210,10 @@ pub fn summary(s: &Summary) -> Vec<Row> {
     }
     rows
 }
+
+/// The difference between the throughput of the steady state and of the whole run, as a share, from which on it is on the
+/// screen of a run.
+const STEADY_DIFFERENCE: f64 = 0.01;
 
 /// Rows about generated text, which the tables of embeddings and rankings do not have.
 const OF_TEXT: [Label; 12] = [
@@ -222,11 +231,17 @@ const OF_TEXT: [Label; 12] = [
     Label::FirstTokenAverage,
 ];
 
-/// The columns of the percentile table that is shown: embeddings and rankings have a latency and input tokens, and a TPOT
-/// that is a range has a column for each end, and one for the value shown if that is not the lower end.
-pub(crate) fn shown_columns(s: &Summary) -> Vec<(Label, &Series)> {
+/// The columns of the percentile table as evalscope documents it: embeddings and rankings have a latency and input tokens.
+/// A TPOT that is a range has its most plausible value.
+pub(crate) fn documented_columns(s: &Summary) -> Vec<(Label, &Series)> {
     let of_text = |label: Label| !matches!(label, Label::Latency | Label::InputTokens);
-    let columns = percentile_columns(s).into_iter().filter(|(label, _)| s.generates_text() || !of_text(*label));
+    percentile_columns(s).into_iter().filter(|(label, _)| s.generates_text() || !of_text(*label)).collect()
+}
+
+/// The same, but a TPOT that is a range has a column for each end, and one for the value shown if that is not the lower
+/// end.
+pub(crate) fn shown_columns(s: &Summary) -> Vec<(Label, &Series)> {
+    let columns = documented_columns(s).into_iter();
     let ends = |(label, series)| match (label, &s.series.tpot_range) {
         (Label::Tpot, Some(range)) => {
             let value = s.series.tpot_is_within().then_some((label, series));
