@@ -427,6 +427,7 @@ fn small_warmup(plan: &Plan) -> Option<Finding> {
 /// The facts of a run. In conversations, each turn counts as a request.
 fn facts(plan: &Plan, workload: &Workload, gate: &Gate<'_>) -> RunFacts {
     let mut facts = plan.facts(&workload.id_prefix);
+    facts.clock_domain = host::clock_domain::read();
     if let Some(conversations) = &workload.conversations {
         let planned = plan.requests.map(|number| plan.share().part(number));
         facts.conversations = Some(ConversationFacts { planned, thinks: conversations.thinks() });
@@ -442,7 +443,7 @@ fn facts(plan: &Plan, workload: &Workload, gate: &Gate<'_>) -> RunFacts {
     }
     if let Some(shard) = &mut facts.shard {
         shard.plan_hash = gate.plan_hash().to_string();
-        shard.clock_domain = host::clock_domain::read();
+        shard.clock_domain.clone_from(&facts.clock_domain);
     }
     facts
 }
