@@ -11,7 +11,7 @@ use super::figures::{self, Figure, definitions, successes};
 use super::observed::observe;
 use super::verdict::Verdict;
 use super::{Asked, Judging, ServerError, scenario};
-use crate::mock::{Config, Mock, Truth};
+use crate::mock::{Config, Mock, RoleStyle, Truth};
 
 const REQUESTS: usize = 20;
 
@@ -45,7 +45,8 @@ fn reported(mut values_ms: Vec<f64>) -> Reported {
 /// The values of a figure by the definition whose text contains `definition`.
 fn values(truths: &[Truth], figure: Figure, definition: &str) -> Vec<f64> {
     let all: Vec<&Truth> = truths.iter().collect();
-    let defined = definitions(&successes(truths), &all, figure);
+    let roles = [RoleStyle::Separate, RoleStyle::WithFirst];
+    let defined = roles.map(|role| definitions(&successes(truths), &all, figure, role)).concat();
     defined.into_iter().find(|one| one.definition.contains(definition)).unwrap().values_ms
 }
 
@@ -67,7 +68,7 @@ fn right(truths: &[Truth]) -> Claims {
 }
 
 /// The verdicts by check, for a client that was asked for `rate_factor` times the rate that it offered.
-fn verdicts(truths: &[Truth], claims: Claims, rate_factor: f64) -> Vec<(String, Verdict)> {
+fn verdicts(keys: &str, truths: &[Truth], claims: Claims, rate_factor: f64) -> Vec<(String, Verdict)> {
     let offered = observe(truths, 0, &Asked::default()).rate.unwrap();
     let asked = Asked { number: Some(REQUESTS as u64), rate: Some(offered * rate_factor), ..Asked::default() };
     let judging = Judging {
@@ -78,14 +79,16 @@ fn verdicts(truths: &[Truth], claims: Claims, rate_factor: f64) -> Vec<(String, 
         rate: 0.0,
         number: 0,
         asked,
+        distinct_prompts: false,
         read: None,
         result: None,
         timeout: std::time::Duration::ZERO,
     };
     let client = ClientRun { status: Some(0), ..ClientRun::default() };
     let observed = observe(truths, 0, &asked);
-    let facts =
-        Facts { judging: &judging, client: &client, observed: &observed, truths, server: ServerError::default() };
+    let role = Config::from_query(keys).unwrap().role;
+    let server = ServerError::default();
+    let facts = Facts { judging: &judging, client: &client, observed: &observed, truths, role, server };
     let (checks, _) = evaluate(&facts, Some(&Ok(claims)));
     checks.into_iter().map(|check| (check.name, check.verdict)).collect()
 }
@@ -160,9 +163,10 @@ fn in_every_scenario_the_right_figures_pass_and_its_mistakes_are_found() {
             scope.spawn(|| {
                 let truths = records(scenario.mock);
                 assert_eq!(truths.len(), REQUESTS, "{}", scenario.name);
-                for (check, verdict) in verdicts(&truths, right(&truths), 1.0) {
-                    // Nothing was measured of a process.
-                    let expected = if check == "saturation" { Verdict::Unknown } else { Verdict::Pass };
+                for (check, verdict) in verdicts(scenario.mock, &truths, right(&truths), 1.0) {
+                    // Nothing was measured of a process, and no limit was asked for.
+                    let is_unknown = ["saturation", "limit"].contains(&check.as_str());
+                    let expected = if is_unknown { Verdict::Unknown } else { Verdict::Pass };
                     assert_eq!(verdict, expected, "{}: {check}", scenario.name);
                 }
                 let own = MISTAKES.iter().filter(|mistake| mistake.scenario == scenario.name);
@@ -170,7 +174,7 @@ fn in_every_scenario_the_right_figures_pass_and_its_mistakes_are_found() {
                 for mistake in own {
                     let mut claims = right(&truths);
                     (mistake.make)(&truths, &mut claims);
-                    let found = verdicts(&truths, claims, 1.0).into_iter().find(|(check, _)| check == mistake.check);
+                    let found = verdicts(scenario.mock, &truths, claims, 1.0).into_iter().find(|(check, _)| check == mistake.check);
                     let (check, verdict) = found.unwrap();
                     assert_eq!(verdict, mistake.verdict, "{}: {check}", scenario.name);
                 }
@@ -181,8 +185,9 @@ fn in_every_scenario_the_right_figures_pass_and_its_mistakes_are_found() {
 
 #[test]
 fn a_rate_that_was_not_offered_is_found() {
-    let truths = records("ttft=1ms&itl=1ms&tokens=2");
-    let rate = |factor| verdicts(&truths, right(&truths), factor).into_iter().find(|(check, _)| check == "rate");
+    let keys = "ttft=1ms&itl=1ms&tokens=2";
+    let truths = records(keys);
+    let rate = |factor| verdicts(keys, &truths, right(&truths), factor).into_iter().find(|(check, _)| check == "rate");
     assert_eq!(rate(1.0).unwrap().1, Verdict::Pass);
     assert_eq!(rate(10.0).unwrap().1, Verdict::Fail);
 }
