@@ -64,7 +64,8 @@ pub fn evaluate(facts: &Facts<'_>, claims: Option<&Result<Claims, String>>) -> (
             let truth = figures::of_successes(facts.truths);
             checks.extend([request_rate(claims, &truth), throughput(claims, &truth)].into_iter().flatten());
             for figure in Figure::ALL {
-                let (check, deviations) = deviations::figure(facts.truths, claims, figure, facts.role, facts.judging.read);
+                let (check, deviations) =
+                    deviations::figure(facts.truths, claims, figure, facts.role, facts.judging.read);
                 checks.push(check);
                 all_deviations.extend(deviations);
             }

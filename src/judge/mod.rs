@@ -163,10 +163,8 @@ pub fn judge(judging: &Judging, scenario: &Scenario, stop: &AtomicU8) -> Result<
     let all = mock.truth();
     let truths = observed::without_tests(&all, &judging.asked);
     let stats = mock.stats();
-    let observed = Observed {
-        refused: stats.refused,
-        ..observed::observe(truths, all.len() - truths.len(), &judging.asked)
-    };
+    let observed =
+        Observed { refused: stats.refused, ..observed::observe(truths, all.len() - truths.len(), &judging.asked) };
     let truth = figures::of_successes(truths);
     let read = |format| result_file::read(format, judging.result.as_deref(), folder.path(), &before, &client);
     let claims = judging.read.map(read);

@@ -143,4 +143,5 @@ pub fn sign(verdict: Verdict) -> &'static str {
 }
 
 /// What the signs mean.
-pub const SIGNS: &str = "✓ right, ✗ wrong, ≈ right by another definition, ! wrong and reported to be, - not reported or not checked";
+pub const SIGNS: &str =
+    "✓ right, ✗ wrong, ≈ right by another definition, ! wrong and reported to be, - not reported or not checked";

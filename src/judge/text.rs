@@ -100,9 +100,7 @@ pub fn side_by_side(clients: &[Client], width: usize) -> String {
 }
 
 fn scores(clients: &[Client]) -> Table {
-    let cell = |client: &Client, scenario: &str| {
-        client.in_scenario(scenario).map_or("-".to_string(), Score::text)
-    };
+    let cell = |client: &Client, scenario: &str| client.in_scenario(scenario).map_or("-".to_string(), Score::text);
     let row = |scenario: &str| {
         let cells = clients.iter().map(|client| cell(client, scenario));
         [scenario.to_string()].into_iter().chain(cells).collect()

@@ -49,7 +49,7 @@ pub struct Watch {
 struct Period {
     /// Share of a core that the busiest thread used.
     thread: f64,
-    /// Cores that all threads used together, and those on which they may run.
+    /// Cores that all threads used together, and those on which the active ones may run.
     used: f64,
     available: f64,
     /// The mock's output events at the begin and the end.
@@ -126,7 +126,7 @@ impl Watch {
             self.periods.push(Period {
                 thread: (most_s / elapsed_s).min(1.0),
                 used: (cpu_s - self.cpu_s_then).max(0.0) / elapsed_s,
-                available: available(now.keys().map(|(_, thread)| *thread), &self.cores),
+                available: available(self.active(&now), &self.cores),
                 events: [self.events_then, events],
             });
         }
@@ -135,6 +135,12 @@ impl Watch {
         self.peak_threads = self.peak_threads.max(now.len());
         self.threads = now;
         self.period_began = Instant::now();
+    }
+
+    /// The threads that have used CPU time since the begin of the period.
+    fn active<'a>(&'a self, now: &'a BTreeMap<(u32, u32), u64>) -> impl Iterator<Item = u32> + 'a {
+        let has_run = |(thread, ticks): &(&(u32, u32), &u64)| **ticks > self.threads.get(*thread).copied().unwrap_or(0);
+        now.iter().filter(has_run).map(|((_, thread), _)| *thread)
     }
 
     /// CPU time of the client, seconds: of the processes that there are and the ended ones that they have waited for. Ended
