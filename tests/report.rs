@@ -689,57 +689,104 @@ fn refused_requests_miss_latency_objectives() {
     assert!(slo["value"].is_null() && slo["decided by failures"] == true && slo["met"] == false, "{slo}");
 }
 
-#[test]
-fn shards_are_read_as_one_run() {
+/// A hundred requests in ten seconds, by a machine whose monotonic clock shows `later_ns` more and whose wall clock is ahead
+/// by `ahead_ns`.
+fn process(path: &Path, seed: u64, (later_ns, ahead_ns): (u64, i64), clock_domain: &str) {
     use ringmark::record::facts::ClockPair;
-    use ringmark::report::{html, measured, shards};
-    let folder = tempfile::tempdir().unwrap();
-    // The same ten seconds on two machines whose clocks have different origins.
-    let shard = |name: &str, seed: u64, later_ns: u64| {
-        let mut block = Block::new(0);
-        for index in 0..100 {
-            push_ok(&mut block, index, index * 100, &[20 + seed, 99]);
+    let mut block = Block::new(0);
+    for index in 0..100 {
+        push_ok(&mut block, index, index * 100, &[20 + seed, 99]);
+    }
+    for record in &mut block.records {
+        for tick in [&mut record.due, &mut record.end] {
+            tick.0 += later_ns;
         }
-        for record in &mut block.records {
-            for tick in [&mut record.due, &mut record.end] {
-                tick.0 += later_ns;
-            }
-            for tick in [&mut record.picked, &mut record.write_start, &mut record.first_token, &mut record.last_token] {
-                *tick = tick.map(|tick| tick.plus_ns(later_ns));
-            }
+        for tick in [&mut record.picked, &mut record.write_start, &mut record.first_token, &mut record.last_token] {
+            *tick = tick.map(|tick| tick.plus_ns(later_ns));
         }
-        block.arrivals.iter_mut().for_each(|tick| tick.0 += later_ns);
-        let path = folder.path().join(name);
-        let mut start = start(closed(100, 1), Save::Text);
-        start.arguments_json = format!(r#"{{"parallel":[1],"seed":{seed}}}"#);
-        start.clock = ClockPair { tick_ns: records::ORIGIN + later_ns, unix_ns: records::UNIX };
-        collect(
-            &path,
-            start,
-            vec![CollectorMessage::Block(block), CollectorMessage::Worker(Box::new(report(Phase::Measured)))],
-        );
-        path
-    };
-    let paths = [shard("a.db", 1, 0), shard("b.db", 2, 5_000_000_000_000)];
-    let runs = paths.each_ref().map(|path| measured(path).unwrap());
-    assert!(shards::are_shards(&runs));
-    let merged = shards::measured(&paths, &[]).unwrap();
-    let s = &merged.summary;
-    assert_eq!((s.counts.scheduled, s.counts.ok, s.concurrency.peak, s.client.workers), (200, 200, 2, 2));
-    assert_eq!(s.facts.parallel, Some(2));
-    assert!((s.time_s.unwrap() - 10.0).abs() < 1e-9, "{:?}", s.time_s);
-    assert!((s.throughput.requests_per_s.unwrap() - 20.0).abs() < 1e-6);
-    assert_eq!(s.series.ttft_s.value(500).map(|s| (s * 1e3).round()), Some(21.0));
-    assert!(!s.is_void(), "{:?}", s.findings);
-    assert!(
-        html::page(
-            &[html::Run::from_measured(shards::measured(&paths, &[]).unwrap()).unwrap()],
-            ringmark::spec::Language::En
-        )
-        .contains("200")
+    }
+    block.arrivals.iter_mut().for_each(|tick| tick.0 += later_ns);
+    let facts = RunFacts { clock_domain: clock_domain.to_string(), ..closed(100, 1) };
+    let mut start = start(facts, Save::Text);
+    start.arguments_json = format!(r#"{{"parallel":[1],"seed":{seed}}}"#);
+    start.clock = ClockPair { tick_ns: records::ORIGIN + later_ns, unix_ns: records::UNIX + ahead_ns };
+    collect(
+        path,
+        start,
+        vec![CollectorMessage::Block(block), CollectorMessage::Worker(Box::new(report(Phase::Measured)))],
     );
-    let later = shard("c.db", 3, 0);
-    assert!(!shards::are_shards(&[measured(&later).unwrap()]), "one run is none");
+}
+
+/// Processes that were started one by one at the same time on one machine: its monotonic clock aligns them, whatever its
+/// wall clock showed when each began.
+#[test]
+fn processes_of_one_machine_are_read_as_one_run() {
+    use ringmark::report::{html, measured, shards};
+    for ahead_ns in [0, 2_000_000_000, -2_000_000_000, 3_600_000_000_000] {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = ["a.db", "b.db"].map(|name| folder.path().join(name));
+        process(&paths[0], 1, (0, 0), "boot time:[1]");
+        process(&paths[1], 2, (0, ahead_ns), "boot time:[1]");
+        let runs = paths.each_ref().map(|path| measured(path).unwrap());
+        assert!(shards::are_shards(&runs));
+        let merged = shards::measured(&paths, &[]).unwrap();
+        let s = &merged.summary;
+        assert_eq!((s.counts.scheduled, s.counts.ok, s.concurrency.peak, s.client.workers), (200, 200, Some(2), 2));
+        assert_eq!(s.facts.parallel, Some(2));
+        assert!((s.time_s.unwrap() - 10.0).abs() < 1e-9, "{:?}", s.time_s);
+        assert!((s.throughput.requests_per_s.unwrap() - 20.0).abs() < 1e-6);
+        assert_eq!(s.series.ttft_s.value(500).map(|s| (s * 1e3).round()), Some(21.0));
+        assert!(!s.is_void() && s.findings.contains(&Finding::Shards { shards: 2 }), "{:?}", s.findings);
+        let page = html::page(&[html::Run::from_measured(merged).unwrap()], ringmark::spec::Language::En);
+        assert!(page.contains("200") && page.contains("Requests in flight"));
+        assert!(!shards::are_shards(&runs[..1]), "one run is none");
+    }
+}
+
+/// Processes of several machines, or of a version that did not store its clock: wall clocks are not trusted, so what depends
+/// on them is unknown, and the result is void.
+#[test]
+fn processes_with_unrelated_clocks_have_no_joint_figures() {
+    use ringmark::report::{html, shards};
+    for ahead_ns in [0, 2_000_000_000, -2_000_000_000] {
+        for (domains, later_ns) in [(["one", "two"], 5_000_000_000_000), (["", ""], 0), (["one", ""], 0)] {
+            let folder = tempfile::tempdir().unwrap();
+            let paths = ["a.db", "b.db"].map(|name| folder.path().join(name));
+            process(&paths[0], 1, (0, 0), domains[0]);
+            process(&paths[1], 2, (later_ns, ahead_ns), domains[1]);
+            let merged = shards::measured(&paths, &[]).unwrap();
+            let s = &merged.summary;
+            assert!(
+                s.is_void() && s.findings.contains(&Finding::ProcessClocksUnknown { processes: 2 }),
+                "{:?}",
+                s.findings
+            );
+            assert_eq!(s.findings.len(), 1, "{:?}", s.findings);
+            assert_eq!(
+                (s.time_s, s.concurrency.peak, s.concurrency.mean, s.rates.sent_per_s),
+                (None, None, None, None)
+            );
+            assert_eq!((s.throughput, s.steady_throughput.is_none()), (Default::default(), true));
+            // A request's own times need no other clock.
+            assert_eq!((s.counts.ok, s.series.ttft_s.value(500).map(|s| (s * 1e3).round())), (200, Some(21.0)));
+            let json = json::summary(s);
+            for key in [
+                "Time taken for tests (s)",
+                "Request throughput (req/s)",
+                "Output token throughput (tok/s)",
+                "Peak concurrency",
+            ] {
+                assert!(json.get(key).is_some_and(serde_json::Value::is_null), "{key} {json:#}");
+            }
+            let text = screen::render(s, 120);
+            assert!(text.contains("differ by an unknown amount"), "{text}");
+            let page = html::page(&[html::Run::from_measured(merged).unwrap()], ringmark::spec::Language::En);
+            assert!(page.contains("Percentile curves") && !page.contains("Requests in flight"));
+            let files = paths.map(|path| path.into_os_string());
+            let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_ringmark"));
+            assert_eq!(program.arg("report").args(files).output().unwrap().status.code(), Some(3));
+        }
+    }
 }
 
 /// Damaged and foreign databases have any number anywhere.

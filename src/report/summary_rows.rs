@@ -179,10 +179,11 @@ pub fn summary(s: &Summary) -> Vec<Row> {
     // A closed loop has no schedule, and its concurrency is given.
     let scheduled = s.facts.mode != Mode::Closed;
     let rate: fn(Label, Value) -> Row = if scheduled { row } else { maybe };
+    let peak = s.concurrency.peak.map_or(Value::Unknown, |peak| Value::Count(peak.into()));
     rows.extend([
         rate(Label::SentRate, s.rates.sent_per_s.into()),
         rate(Label::AchievedRate, s.rates.achieved_per_s.into()),
-        Row { brief: scheduled, ..row(Label::PeakConcurrency, u64::from(s.concurrency.peak)) },
+        Row { brief: scheduled, ..row(Label::PeakConcurrency, peak) },
         Row { brief: scheduled, ..row(Label::MeanConcurrency, s.concurrency.mean) },
     ]);
     // For generated text the totals contain it.

@@ -29,6 +29,11 @@ pub fn run_charts(run: &Run, most_dots: usize) -> Vec<Chart> {
     let criteria = objectives::criteria(&[&run.summary]);
     let criteria = &criteria[..];
     let mut charts = vec![cdf(run, criteria), percentiles(run, criteria)];
+    if !run.summary.one_clock {
+        // There is no common time to draw the others over.
+        charts.iter_mut().for_each(|chart| chart.lines.retain(|line| !line.points.is_empty()));
+        return charts;
+    }
     if has_token_times(&run.summary) {
         charts.extend([ttft_over_time(run, criteria), itl_over_time(run, criteria)]);
     } else {
