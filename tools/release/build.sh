@@ -64,6 +64,15 @@ set_up_cross_build() {
     export "CARGO_TARGET_${name^^}_LINKER=rust-lld"
 }
 
+# SQLite's crate links libdl, which is empty with musl, and which Rust does not bring along.
+add_empty_library() {
+    local name=${target//-/_}
+    mkdir -p "$parts/lib-$arch"
+    rm -f "$parts/lib-$arch/libdl.a"
+    "$arch-linux-gnu-ar" crs "$parts/lib-$arch/libdl.a"
+    export "CARGO_TARGET_${name^^}_RUSTFLAGS=-L native=$parts/lib-$arch"
+}
+
 check_tools() {
     [ "$arch" = "$host" ] || set_up_cross_build
     if [ "$arch" = "$host" ] && ! command -v musl-gcc >/dev/null && command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
@@ -209,6 +218,7 @@ export SOURCE_DATE_EPOCH
 rm -rf "$folder"
 mkdir -p "$folder" "$parts"
 folder=$(cd "$folder" && pwd)
+[ "$arch" = "$host" ] || add_empty_library
 
 step "tools" install_tools
 step "program" build_program
