@@ -301,6 +301,29 @@ fn counts_and_times_of_several_choices_are_explained() {
 /// The server's steps are so long that the delays of a busy machine are small against the distance of its figure from the
 /// ends of the range.
 #[test]
+fn the_end_of_sequence_is_a_token_of_the_servers_itl() {
+    for choices in ["1", "2"] {
+        let mut gaps = Value::Null;
+        let consistent = (0..5).any(|_| {
+            let (server, text) = run("&like=vllm&tokens=5", &["--server-metrics", "--n-choices", choices]);
+            let itl = time(&server, "ITL");
+            gaps = itl.clone();
+            // Five tokens with text and the end of the sequence, whose event has none.
+            let expected = 40 * 5 * choices.parse::<u64>().unwrap();
+            assert_eq!((&itl["client_count"], &itl["server_count"]), (&expected.into(), &expected.into()), "{itl}");
+            assert_eq!(itl["tokens_without_text"], 40 * choices.parse::<u64>().unwrap(), "{itl}");
+            let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(words.contains("of them without text"), "{text}");
+            itl["verdict"] == "consistent"
+        });
+        assert!(consistent, "{gaps}");
+        // The mean is judged.
+        let (server, _) = run("&like=vllm&tokens=5&lie=10ms", &["--server-metrics", "--n-choices", choices]);
+        assert_eq!(time(&server, "ITL")["verdict"], "apart", "{server:#}");
+    }
+}
+
+#[test]
 fn a_tpot_that_is_a_range_agrees_with_all_values_in_it() {
     let run = |mock: &str, choices: &str| {
         let folder = tempfile::tempdir().unwrap();

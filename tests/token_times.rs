@@ -263,3 +263,47 @@ fn one_event_for_all_tokens_has_an_upper_end() {
     // No token was generated before the request was sent.
     assert!(tpot.high_ns > 0.0 && tpot.high_ns <= 80e6 / 11.0, "{tpot:?}");
 }
+
+/// Short answers whose first or last tokens a parser swallows, down to a single event with output.
+#[test]
+fn swallowed_tokens_of_short_answers_give_a_range() {
+    let styles = ["&tool_calls=on", "&tool_calls=on&reasoning=1", "&reasoning=1"];
+    let cases = (2..=9_u32).flat_map(|tokens| (1..tokens).map(move |swallow| (tokens, swallow)));
+    let cases = cases.flat_map(|(tokens, swallow)| [0, 1, 2].map(|end| (tokens, swallow, end)));
+    for (tokens, swallow, end) in cases.filter(|(tokens, swallow, end)| swallow + end < *tokens) {
+        for style in styles {
+            // Only the parser of a tool call swallows the end.
+            let (is_call, reasons) = (style.contains("tool"), style.contains("reasoning"));
+            if !is_call && end > 0 {
+                continue;
+            }
+            // One event has no pace. Tokens that are missing both between two events and after the last one need a longer
+            // answer, in which the median gap is one step.
+            let outputs = tokens - swallow - end;
+            let has_pace = outputs >= if is_call && reasons && end > 0 { 4 } else { 2 };
+            for (server, n) in SERVERS.into_iter().flat_map(|server| [(server, 1), (server, 2)]) {
+                let case = format!("like={server}&tokens={tokens}{style}&swallow={swallow}&swallow_end={end}");
+                let is_transformers = server == "transformers";
+                if is_transformers && swallow + end == 1 {
+                    // As many tokens as events, the finish event included, which it does not count: see the guide.
+                    continue;
+                }
+                assert_range(&case, Endpoint::Chat, &format!(",\"n\":{n}"), has_pace && !is_transformers);
+            }
+        }
+    }
+}
+
+/// A server that does not count the end of the sequence, of whose tokens a parser swallows one: there are as many tokens as
+/// events. If the swallowed one was not the first, TPOT is too long by one step.
+#[test]
+fn one_swallowed_token_for_an_uncounted_finish_event_is_not_detected() {
+    for tokens in [3, 10, 60, 300] {
+        let (figures, simulated) =
+            ask(&format!("like=transformers&tokens={tokens}&reasoning=1&swallow=1"), Endpoint::Chat, "");
+        let (tpot, truth) = compare("one swallowed token", &figures, &simulated);
+        let (tpot, truth) = (tpot.unwrap(), truth.unwrap());
+        let excess = 1.0 + 1.0 / f64::from(tokens - 1);
+        assert!(near(tpot.ns, truth * excess) && tpot.low_ns == tpot.high_ns, "{tpot:?} for {truth}");
+    }
+}

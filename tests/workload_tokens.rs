@@ -2,7 +2,7 @@
 
 mod data_support;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 
 use data_support::{bodies, chat, completions, content, plans, tokenizer, workload};
@@ -236,6 +236,69 @@ fn random_prompts_begin_with_different_tokens_and_run_on_from_everywhere() {
     let others = bodies(&other, 2000).iter().map(|body| body["prompt"].as_str().unwrap().to_string()).collect();
     let both = ends_of(&[all, others].concat());
     assert!(both.values().all(|count| *count <= 8), "{:?}", both.values().max());
+}
+
+/// Whether these shares of a range, each from 0 to 1, are spread evenly over it: the chi-square of 20 bins is below the 99.9th
+/// percentile of its distribution with 19 degrees of freedom.
+fn assert_even(name: &str, shares: impl Iterator<Item = f64>) {
+    let mut bins = [0.0; 20];
+    shares.for_each(|share| bins[((share * 20.0) as usize).min(19)] += 1.0);
+    let expected = bins.iter().sum::<f64>() / 20.0;
+    let chi_square: f64 = bins.iter().map(|count: &f64| (count - expected).powi(2) / expected).sum();
+    assert!(expected >= 90.0 && chi_square < 43.8, "{name}: {chi_square} {bins:?}");
+}
+
+#[test]
+fn random_prompts_are_drawn_evenly_from_the_vocabulary() {
+    let asked = random_ids().with(|s| {
+        s.data.data_seed = Some(1);
+        s.data.salt = Some(1);
+    });
+    let of_length = |length: u64, number: u64| {
+        let made = workload(&asked.clone().with(|s| {
+            s.data.min_prompt_length = length;
+            s.data.max_prompt_length = Some(length);
+            s.load.number = vec![number];
+        }));
+        prompts(&made.unwrap(), Phase::Measured, number)
+    };
+    // A prompt that is longer than the vocabulary has all of it.
+    let vocabulary: BTreeSet<u64> = of_length(200_000, 1).concat().into_iter().collect();
+    let rank: HashMap<u64, usize> = vocabulary.iter().enumerate().map(|(rank, token)| (*token, rank)).collect();
+    assert!(rank.len() > 50_000 && rank.len() < 200_000, "{}", rank.len());
+    let made = of_length(8, 4000);
+    for place in [0, 1, 7] {
+        let shares = made.iter().map(|prompt| rank[&prompt[place]] as f64 / rank.len() as f64);
+        assert_even(&format!("token {place}"), shares);
+    }
+}
+
+#[test]
+fn random_texts_run_on_from_everywhere_evenly() {
+    let asked = random(completions(), "deepseek").with(|s| {
+        s.data.data_seed = Some(4);
+        s.data.salt = Some(4);
+    });
+    let of_length = |length: u64, number: u64| {
+        let made = workload(&asked.clone().with(|s| {
+            s.data.min_prompt_length = length;
+            s.data.max_prompt_length = Some(length);
+            s.load.number = vec![number];
+        }));
+        let texts = bodies(&made.unwrap(), number);
+        texts.iter().map(|body| body["prompt"].as_str().unwrap().to_string()).collect::<Vec<_>>()
+    };
+    // The text that all runs are cut from, more than once: the end of a run shows where it began.
+    let line = of_length(400_000, 1).concat();
+    let tail = |text: &String| {
+        let place = text.char_indices().rev().nth(60).map_or(0, |(place, _)| place);
+        text[place..].to_string()
+    };
+    let begin = line.char_indices().nth(1000).map(|(place, _)| place).unwrap();
+    let mark: String = line[begin..].chars().take(200).collect();
+    let circle = line[begin + 1..].find(&mark).unwrap() + 1;
+    let share = |text: String| (line.find(&tail(&text)).unwrap() % circle) as f64 / circle as f64;
+    assert_even("ends of texts", of_length(200, 2000).into_iter().map(share));
 }
 
 #[test]

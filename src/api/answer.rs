@@ -668,7 +668,14 @@ impl EventReader {
 
     fn take_event(&mut self, event: Event<'_>, seen: &mut AnswerData, options: &AnswerOptions, at: Tick) {
         let data = event.data.trim_ascii();
-        if data.is_empty() || self.failure.is_some() {
+        if data.is_empty() {
+            return;
+        }
+        if self.failure.is_some() {
+            // A failed stream ends with its end event, too: its body may stay open.
+            if seen.end_event.is_none() && options.dialect.is_end_marker(data) {
+                self.note_end(seen, at);
+            }
             return;
         }
         seen.events += 1;
@@ -680,12 +687,16 @@ impl EventReader {
         {
             self.take_match(found, seen, options, at);
         } else if options.dialect.is_end_marker(data) {
-            self.ended = true;
-            seen.end_event = Some(at);
-            self.end_piece = self.pieces;
+            self.note_end(seen, at);
         } else {
             self.take_in_full(event, data, seen, options, at);
         }
+    }
+
+    fn note_end(&mut self, seen: &mut AnswerData, at: Tick) {
+        self.ended = true;
+        self.end_piece = self.pieces;
+        seen.end_event = Some(at);
     }
 
     fn take_match(&mut self, found: TemplateMatch<'_>, seen: &mut AnswerData, options: &AnswerOptions, at: Tick) {
@@ -777,9 +788,7 @@ impl EventReader {
             }
         }
         if meaning.ended {
-            self.ended = true;
-            self.end_piece = self.pieces;
-            seen.end_event = Some(at);
+            self.note_end(seen, at);
         }
         if let Some(finish) = meaning.finish {
             seen.finish = finish;

@@ -38,8 +38,8 @@ pub(crate) static DEFINITION: Definition = Definition {
 
 /// Reads one event, or a whole body.
 ///
-/// Output is text, a refusal, reasoning under any of its names and forms, and the name or the arguments of a tool call or of
-/// a legacy function call. A role alone, empty strings and `null` are not output.
+/// Output is text, a refusal, reasoning under any of its names and forms, audio and its transcript, and the name or the
+/// arguments of a tool call or of a legacy function call. A role alone, empty strings and `null` are not output.
 pub fn read<'a>(value: Value<'_, 'a>) -> Meaning<'a> {
     super::openai::read(value, read_choice)
 }
@@ -89,6 +89,7 @@ pub(crate) fn read_message<'a>(message: Value<'_, 'a>, meaning: &mut Meaning<'a>
                     }
                 }
             }
+            ("audio", _) => read_audio(member, meaning),
             ("function_call", _) => read_call(member, CallPiece::default(), meaning),
             _ => {}
         }
@@ -108,6 +109,17 @@ fn read_parts<'a>(parts: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
             if let ("text", Some(text)) = (key, json::text(member)) {
                 add_text(text, None, meaning);
             }
+        }
+    }
+}
+
+/// Reads spoken output: a part of its sound, or of its transcript, which is its text.
+fn read_audio<'a>(audio: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
+    for (key, member) in json::entries(audio) {
+        match (key, json::text(member)) {
+            ("transcript", Some(text)) => add_text(text, None, meaning),
+            ("data", Some(sound)) if !sound.is_empty() => add_piece(None, meaning),
+            _ => {}
         }
     }
 }
@@ -215,6 +227,10 @@ mod tests {
         assert_eq!(output(r#"{"delta":{"refusal":"no"}}"#), (true, "no".into(), "".into(), 1));
         assert_eq!(output(r#"{"delta":{"tool_calls":[{"function":{"name":"f","arguments":"{"}}]}}"#).3, 2);
         assert!(output(r#"{"delta":{"function_call":{"arguments":"{"}}}"#).0);
+        assert_eq!(output(r#"{"delta":{"audio":{"id":"a","data":"UklG"}}}"#), (true, "".into(), "".into(), 1));
+        assert_eq!(output(r#"{"delta":{"audio":{"id":"a","transcript":"hi"}}}"#), (true, "hi".into(), "".into(), 1));
+        assert_eq!(output(r#"{"delta":{"audio":{"id":"a","expires_at":1,"data":"","transcript":""}}}"#), nothing());
+        assert_eq!(output(r#"{"message":{"content":null,"audio":{"data":"UklG","transcript":"hi"}}}"#).1, "hi");
         assert_eq!(output(r#"{"delta":{"content":[{"type":"text","text":"t"}]}}"#).1, "t");
         let reasoning = |delta: &str| output(&format!(r#"{{"delta":{{{delta}}}}}"#));
         let thought = (true, String::new(), "r".to_string(), 1);

@@ -163,10 +163,11 @@ impl Connection {
         self.state = ConnectionState::Finished { reuse: false };
     }
 
-    /// The end event came a while ago, the end of the body did not: lets the slot go on.
-    pub(crate) fn drain(&mut self) {
+    /// The end event came a while ago, the end of the body did not: lets the slot go on at `now`.
+    pub(crate) fn drain(&mut self, now: Tick) {
         self.answer.end_after_end_event();
         self.state = ConnectionState::Draining;
+        self.ended = now;
     }
 
     /// Marks the response as over, in whatever state the answer is.

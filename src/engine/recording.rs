@@ -10,7 +10,7 @@ use crate::api::answer::Answer;
 use crate::api::meaning::Usage;
 use crate::finding::Oddity;
 use crate::plan::Plan;
-use crate::record::{Block, Outcome, RequestRecord, Span, TokenSource};
+use crate::record::{Block, RequestRecord, Span, TokenSource};
 use crate::time::Tick;
 
 /// So many connections may drain on a worker, or as many as it has slots.
@@ -31,7 +31,7 @@ pub(super) fn write_record(
     let connection = &connections.entries[connection_id as usize];
     let answer = &connection.answer;
     let block = &mut record_sender.block;
-    let ends_with_event = answer.seen.end_event.is_some() && answer.outcome() == Outcome::Ok;
+    let ends_with_event = answer.seen.end_event.is_some();
     let end_early_ns = if ends_with_event { answer.seen.end_early_ns } else { connection.end_early_ns() };
     let before = RequestRecord {
         connected: times.connected,
@@ -66,7 +66,6 @@ pub(super) fn answered_record(
 ) -> RequestRecord {
     let seen = &answer.seen;
     let usage = seen.usage;
-    let outcome = answer.outcome();
     let open_after_end_ns = seen.end_event.map(|at| closed.ns_since(at).max(0) as u64);
     let mut oddities = seen.oddities;
     if open_after_end_ns.is_some_and(|ns| ns >= OPEN_AFTER_END_NS) {
@@ -77,10 +76,11 @@ pub(super) fn answered_record(
         first_token: seen.first_token,
         first_answer_token: seen.first_answer_token,
         last_token: answer.last_token(before.write_start),
-        end: seen.end_event.filter(|_| outcome == Outcome::Ok).unwrap_or(closed),
+        // The slot went on then, whatever the response was.
+        end: seen.end_event.unwrap_or(closed),
         open_after_end_ns,
         oddities,
-        outcome,
+        outcome: answer.outcome(),
         streamed: seen.streamed,
         status: seen.status,
         input_tokens: usage.input_tokens,

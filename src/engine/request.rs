@@ -205,7 +205,7 @@ fn record_response(
     let ended = if is_draining { seen.end_event.unwrap_or(connection.ended) } else { connection.ended };
     watch_server(&setup.server, outcome, ended);
     let traced = || TraceKind::Ended { outcome, status: seen.status, error: seen.error.clone() };
-    worker.trace(job, seen.end_event.filter(|_| outcome == Outcome::Ok).unwrap_or(ended), traced);
+    worker.trace(job, seen.end_event.unwrap_or(ended), traced);
     let body = own_body.filter(|_| stores_bodies(setup));
     let end = RequestEnd { at: ended, connected: true, ok: outcome == Outcome::Ok };
     if is_draining {

@@ -363,7 +363,7 @@ impl WorkerState {
                 return false;
             }
             if connection.answer.seen.end_event.is_some() {
-                connection.drain();
+                connection.drain(now);
             } else {
                 connection.abort(failure, &text, now);
             }

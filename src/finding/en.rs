@@ -224,9 +224,14 @@ pub(super) fn text(finding: &Finding) -> Text {
             ))
         }
         Finding::Shards { shards } => observed(format!(
-            "{shards} shards were merged by the wall clock of each machine: figures over several hosts, such as \
-             concurrency, are as exact as these clocks agree; figures of single requests are not affected."
+            "{shards} processes that ran at the same time on one machine, with one clock, were merged into one run."
         )),
+        Finding::ProcessClocksUnknown { processes } => observed(format!(
+            "The clocks of these {processes} processes differ by an unknown amount, because they ran on several machines or an \
+             earlier version stored them: duration, throughput, rates and concurrency of all of them are unknown. Figures of \
+             single requests are not affected."
+        ))
+        .advise("Start them with --shard and --rendezvous, which measure how clocks differ."),
         Finding::ShardClocks { error_ns, span_ns } => observed(format!(
             "The clocks of the shards' machines are aligned within ±{} over {}: throughput, rates and concurrency of all \
              shards are as exact as that. Figures of single requests are not affected.",
@@ -272,6 +277,13 @@ pub(super) fn text(finding: &Finding) -> Text {
             "There is no time in which all {shards} shards measured: the figures are not those of the load."
         ))
         .advise("Run again."),
+        Finding::ShardsShareCores { shards, cores } => observed(format!(
+            "On one machine, workers of shards {} ran on the same {} ({}) and delayed each other.",
+            numbers(shards),
+            if cores.len() == 1 { "core" } else { "cores" },
+            numbers(cores)
+        ))
+        .advise("Give each shard on that machine its own cores with --cores, or start one shard on each machine."),
         Finding::ShardsUneven { shard, alone_ns, span_ns } => observed(format!(
             "Shard {shard} had done its part {} before the end of the run of {}: after that, only a part of the load was \
              offered.",
@@ -359,6 +371,11 @@ pub(super) fn text(finding: &Finding) -> Text {
             percent(*share)
         ))
         .advise("See the table of failures."),
+        Finding::StreamOptionsRefused { requests } => observed(format!(
+            "The server refused stream_options, which asks for token counts, in {}.",
+            plural(*requests, "request")
+        ))
+        .advise("Use --extra-args '{\"stream_options\": null}' to leave the field out."),
         Finding::NoneFinished { in_flight, interrupted } => {
             observed(format!("No request ended before the run did ({in_flight} were in flight)."))
                 .advise(longer(*interrupted))
@@ -380,11 +397,12 @@ pub(super) fn text(finding: &Finding) -> Text {
             format_ns(*median_ttft_ns)
         ))
         .advise("Use more --workers or cores, a lower rate, or --spin."),
-        Finding::RequestsBuiltLate { requests, max_ns, median_ttft_ns, .. } => observed(format!(
+        Finding::RequestsBuiltLate { requests, max_ns, median_ttft_ns, of_latency, .. } => observed(format!(
             "{} waited up to {} for the threads that build requests during the run, which did not keep up with the load \
-             (median TTFT {}). TTFT and latency include it.",
+             (median {} {}). TTFT and latency include it.",
             plural(*requests, "request"),
             format_ns(*max_ns),
+            if *of_latency { "latency" } else { "TTFT" },
             format_ns(*median_ttft_ns)
         ))
         .advise("Use --number, with which all requests are built before the run, fewer --workers, or a lower load."),
@@ -519,12 +537,22 @@ pub(super) fn text(finding: &Finding) -> Text {
              time between the tokens is not known, and TTFT is the whole latency. The server or a proxy buffers the \
              output.",
         ),
-        Finding::SeveralTokensPerEvent { tokens_per_event, median_itl_ns, median_tpot_ns } => observed(format!(
-            "An output event carries {tokens_per_event:.1} tokens on average: ITL (median {}) is the time between events, \
-             TPOT (median {}) the time per token.",
-            format_ns(*median_itl_ns),
-            format_ns(*median_tpot_ns)
-        )),
+        Finding::SeveralTokensPerEvent { tokens_per_event, median_itl_ns, median_tpot_ns, mean_low_ns, mean_high_ns } => {
+            let range = mean_low_ns.zip(*mean_high_ns).map_or_else(String::new, |(low, high)| {
+                format!(
+                    " TPOT is between {} and {} on average: when the tokens of the first and the last event began is not \
+                     known.",
+                    format_ns(low),
+                    format_ns(high)
+                )
+            });
+            observed(format!(
+                "An output event carries {tokens_per_event:.1} tokens on average: ITL (median {}) is the time between \
+                 events, TPOT (median {}) the time per token.{range}",
+                format_ns(*median_itl_ns),
+                format_ns(*median_tpot_ns)
+            ))
+        }
         Finding::OddResponses { oddities, succeeded } => {
             let counted = oddities.iter().map(|count| format!("{} ({})", odd(count.oddity), count.responses));
             observed(format!(

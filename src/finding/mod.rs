@@ -213,8 +213,13 @@ pub enum Finding {
         reason: String,
         responses_kept: bool,
     },
+    /// Processes with one clock that were started as a load of their own each.
     Shards {
         shards: usize,
+    },
+    /// Such processes with clocks that differ by an amount that is not known.
+    ProcessClocksUnknown {
+        processes: usize,
     },
     /// The clocks of shards on several machines differ by an amount that is known within `error_ns`.
     ShardClocks {
@@ -251,6 +256,11 @@ pub enum Finding {
     /// There is no time in which all shards measured.
     ShardsNeverTogether {
         shards: u32,
+    },
+    /// Workers of these shards ran on the same cores of one machine.
+    ShardsShareCores {
+        shards: Vec<u32>,
+        cores: Vec<u32>,
     },
     /// A shard had done its part so long before the end of the run.
     ShardsUneven {
@@ -318,6 +328,10 @@ pub enum Finding {
     Failures {
         share: f64,
     },
+    /// Requests failed with a status whose text names the field that asks for token counts.
+    StreamOptionsRefused {
+        requests: u64,
+    },
     NoneFinished {
         in_flight: u64,
         interrupted: bool,
@@ -346,6 +360,9 @@ pub enum Finding {
         requests: u64,
         max_ns: u64,
         median_ttft_ns: u64,
+        /// The median is that of the latency: nothing was streamed.
+        #[serde(default)]
+        of_latency: bool,
     },
     RateNotKept {
         offered_per_s: f64,
@@ -454,11 +471,15 @@ pub enum Finding {
     },
     /// The median TPOT is 0.
     AtOnce,
-    /// Output events carry several tokens; medians of ITL and TPOT.
+    /// Output events carry several tokens; medians of ITL and TPOT, and the mean ends of TPOT if it is a range.
     SeveralTokensPerEvent {
         tokens_per_event: f64,
         median_itl_ns: u64,
         median_tpot_ns: u64,
+        #[serde(default)]
+        mean_low_ns: Option<u64>,
+        #[serde(default)]
+        mean_high_ns: Option<u64>,
     },
     /// Responses that common clients accept although something is wrong with them, of this many succeeded requests.
     OddResponses {
@@ -658,6 +679,7 @@ impl Finding {
             Finding::MetricsUnknown { .. } => ("server_metrics", Note, Cause::ServerMetrics),
             Finding::ProgramFailed { .. } => ("api_program", Caution, Cause::ServerAnswers),
             Finding::Shards { .. } => ("shards", Note, Cause::Clock),
+            Finding::ProcessClocksUnknown { .. } => ("shards", Void, Cause::Clock),
             Finding::ShardClocks { error_ns, span_ns } => ("shards", clock_severity(*error_ns, *span_ns), Cause::Clock),
             Finding::ShardClocksUnknown { .. } => ("shards", Void, Cause::Clock),
             Finding::ShardClockJumped { .. } => ("shards", Void, Cause::Clock),
@@ -665,6 +687,7 @@ impl Finding {
             Finding::ShardRowsLost { .. } => ("shards_missing", Caution, Cause::Output),
             Finding::ShardLate { .. } => ("shards_missing", Caution, Cause::ClientBusy),
             Finding::ShardsNeverTogether { .. } => ("shards_missing", Void, Cause::RunLength),
+            Finding::ShardsShareCores { .. } => ("shards_cores", Caution, Cause::Configuration),
             Finding::ShardsUneven { .. } => ("shards_uneven", Caution, Cause::RunLength),
             Finding::ShardSlow { .. } => ("shards_uneven", Caution, Cause::ClientBusy),
             Finding::ShardsSamePrompts { .. } => ("repeats", Caution, Cause::Workload),
@@ -681,6 +704,7 @@ impl Finding {
             Finding::AbortedInWarmUp { .. } => ("aborted", Caution, Cause::ServerAnswers),
             Finding::AllFailed { .. } => ("failures", Caution, Cause::ServerAnswers),
             Finding::Failures { .. } => ("failures", Caution, Cause::ServerAnswers),
+            Finding::StreamOptionsRefused { .. } => ("failures", Note, Cause::Configuration),
             Finding::NoneFinished { .. } => ("unfinished", Caution, Cause::RunLength),
             Finding::Unfinished { .. } => ("unfinished", Caution, Cause::RunLength),
             Finding::BrokenConversations { .. } => ("conversations", Note, Cause::ServerAnswers),
@@ -806,6 +830,7 @@ impl Finding {
             | Finding::CpuQuota { .. }
             | Finding::ServerEnded { .. }
             | Finding::Shards { .. }
+            | Finding::ProcessClocksUnknown { .. }
             | Finding::ShardClocks { .. }
             | Finding::ShardClocksUnknown { .. }
             | Finding::ShardClockJumped { .. }
@@ -813,6 +838,7 @@ impl Finding {
             | Finding::ShardRowsLost { .. }
             | Finding::ShardLate { .. }
             | Finding::ShardsNeverTogether { .. }
+            | Finding::ShardsShareCores { .. }
             | Finding::ShardsUneven { .. }
             | Finding::ShardSlow { .. }
             | Finding::ShardsSamePrompts { .. }
@@ -825,6 +851,7 @@ impl Finding {
             | Finding::Interrupted { .. }
             | Finding::AllFailed { .. }
             | Finding::Failures { .. }
+            | Finding::StreamOptionsRefused { .. }
             | Finding::NoneFinished { .. }
             | Finding::Unfinished { .. }
             | Finding::BrokenConversations { .. }

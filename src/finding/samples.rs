@@ -84,6 +84,7 @@ fn of_runs() -> Vec<Finding> {
         program(true),
         program(false),
         Finding::Shards { shards: 3 },
+        Finding::ProcessClocksUnknown { processes: 3 },
         Finding::ShardClocks { error_ns: 2_000_000, span_ns: 60_000_000_000 },
         Finding::ShardClocks { error_ns: 2_000_000_000, span_ns: 60_000_000_000 },
         Finding::ShardClocks { error_ns: 9_000_000_000, span_ns: 60_000_000_000 },
@@ -95,6 +96,8 @@ fn of_runs() -> Vec<Finding> {
         Finding::ShardRowsLost { shard: 1, requests: 321, until_ns: 12_300_000_000 },
         Finding::ShardLate { shard: 1, late_ns: 2_100_000_000 },
         Finding::ShardsNeverTogether { shards: 2 },
+        Finding::ShardsShareCores { shards: vec![0, 1], cores: vec![1] },
+        Finding::ShardsShareCores { shards: vec![0, 2, 3], cores: vec![4, 5] },
         Finding::ShardsUneven { shard: 0, alone_ns: 8_000_000_000, span_ns: 60_000_000_000 },
         Finding::ShardSlow { shard: 3, send_lag_p99_ns: 80_000_000, others_p99_ns: 2_000_000 },
         Finding::ShardsSamePrompts { shards: 2 },
@@ -111,6 +114,7 @@ fn of_runs() -> Vec<Finding> {
         Finding::AllFailed { unfinished: 0 },
         Finding::AllFailed { unfinished: 4 },
         Finding::Failures { share: 0.25 },
+        Finding::StreamOptionsRefused { requests: 40 },
         Finding::NoneFinished { in_flight: 6, interrupted: false },
         Finding::Unfinished { share: 0.2, unfinished: 2, sent: 10, interrupted: true },
         Finding::BrokenConversations { broken: 1, begun: 8 },
@@ -128,6 +132,13 @@ fn of_figures() -> Vec<Finding> {
         held_share: 0.95,
         mean_wait_ns: 3_890_000_000,
         needed: 11,
+    };
+    let several_tokens = |range: Option<(u64, u64)>| Finding::SeveralTokensPerEvent {
+        tokens_per_event: 4.0,
+        median_itl_ns: 40_800_000,
+        median_tpot_ns: 9_500_000,
+        mean_low_ns: range.map(|range| range.0),
+        mean_high_ns: range.map(|range| range.1),
     };
     let receive_lag =
         |shared_timestamps| Finding::ReceiveLag { p99_ns: 1_500_000, median_itl_ns: 10_000_000, shared_timestamps };
@@ -153,6 +164,7 @@ fn of_figures() -> Vec<Finding> {
             requests: 12,
             max_ns: 31_000_000,
             median_ttft_ns: 90_000_000,
+            of_latency: false,
         },
         Finding::RateNotKept { offered_per_s: 10.0, sent_per_s: 8.25 },
         Finding::RateWithoutConnections { offered_per_s: 10.0, sent_per_s: 8.25, requests: 1 },
@@ -191,7 +203,8 @@ fn of_figures() -> Vec<Finding> {
         Finding::CoalescedReads { share: 0.125, poll_gaps: false },
         Finding::CoalescedReads { share: 0.125, poll_gaps: true },
         Finding::AtOnce,
-        Finding::SeveralTokensPerEvent { tokens_per_event: 4.0, median_itl_ns: 40_800_000, median_tpot_ns: 9_500_000 },
+        several_tokens(None),
+        several_tokens(Some((9_400_000, 12_100_000))),
         Finding::OddResponses {
             oddities: Oddity::ALL.into_iter().map(|oddity| OddityCount { oddity, responses: 3 }).collect(),
             succeeded: 12,

@@ -181,9 +181,13 @@ pub(super) fn text(finding: &Finding) -> Text {
             observed(format!("--api {program} parse：{reason}。token 数与文本取自接收响应时的解析结果{kept}。"))
         }
         Finding::Shards { shards } => observed(format!(
-            "合并了 {shards} 个分片，时间以各机器的系统时钟对齐：并发数等跨主机指标的精度取决于时钟同步程度，\
-             单个请求的指标不受影响。"
+            "{shards} 个进程在同一台机器上同时运行，使用同一个时钟，已合并为一次测试。"
         )),
+        Finding::ProcessClocksUnknown { processes } => observed(format!(
+            "这 {processes} 个进程的时钟偏差未知（它们运行在不同的机器上，或其数据由较早的版本保存）：合计的时长、吞吐、\
+             速率与并发数均未知，单个请求的指标不受影响。"
+        ))
+        .advise("请用 --shard 与 --rendezvous 启动，它们会测量时钟偏差。"),
         Finding::ShardClocks { error_ns, span_ns } => observed(format!(
             "各分片所在机器的时钟在 {} 的测试内对齐误差为 ±{}：所有分片合计的吞吐、速率与并发数精度以此为限，单个请求的指标不受影响。",
             format_ns(*span_ns),
@@ -221,6 +225,12 @@ pub(super) fn text(finding: &Finding) -> Text {
             "{shards} 个分片没有同时测量的时段：各项指标不代表所设负载。"
         ))
         .advise("请重新测试。"),
+        Finding::ShardsShareCores { shards, cores } => observed(format!(
+            "分片 {} 的工作线程运行在同一台机器的相同核心（{}）上，会相互拖慢。",
+            numbers(shards),
+            numbers(cores)
+        ))
+        .advise("请用 --cores 为该机器上的每个分片分配各自的核心，或每台机器只启动一个分片。"),
         Finding::ShardsUneven { shard, alone_ns, span_ns } => observed(format!(
             "在 {} 的测试中，分片 {shard} 提前 {} 完成了自己的部分：此后只有一部分负载。",
             format_ns(*span_ns),
@@ -282,6 +292,10 @@ pub(super) fn text(finding: &Finding) -> Text {
             percent(*share)
         ))
         .advise("详见失败列表。"),
+        Finding::StreamOptionsRefused { requests } => {
+            observed(format!("{requests} 个请求因 stream_options 字段（用于获取 token 数）被服务端拒绝。"))
+                .advise("请使用 --extra-args '{\"stream_options\": null}' 去掉该字段。")
+        }
         Finding::NoneFinished { in_flight, interrupted } => {
             observed(format!("测试结束前没有任何请求完成（{in_flight} 个在途）。")).advise(longer(*interrupted))
         }
@@ -300,9 +314,10 @@ pub(super) fn text(finding: &Finding) -> Text {
             format_ns(*median_ttft_ns)
         ))
         .advise("请增加 --workers 或 CPU 核心，降低速率，或使用 --spin。"),
-        Finding::RequestsBuiltLate { requests, max_ns, median_ttft_ns, .. } => observed(format!(
-            "测试期间构造请求的线程跟不上负载：{requests} 个请求最多等待了 {}（TTFT 中位数 {}）。TTFT 与端到端时延包含这段等待。",
+        Finding::RequestsBuiltLate { requests, max_ns, median_ttft_ns, of_latency, .. } => observed(format!(
+            "测试期间构造请求的线程跟不上负载：{requests} 个请求最多等待了 {}（{}中位数 {}）。TTFT 与端到端时延包含这段等待。",
             format_ns(*max_ns),
+            if *of_latency { "端到端时延" } else { "TTFT " },
             format_ns(*median_ttft_ns)
         ))
         .advise("请使用 --number（所有请求在测试前构造完毕），减少 --workers，或降低负载。"),
@@ -422,11 +437,20 @@ pub(super) fn text(finding: &Finding) -> Text {
             "至少一半的响应虽有多个 token 却一次性到达：无法得知 token 之间的时间，因此 TPOT 为 0，TTFT 等于端到端时延。\
              服务端或代理缓冲了输出。",
         ),
-        Finding::SeveralTokensPerEvent { tokens_per_event, median_itl_ns, median_tpot_ns } => observed(format!(
-            "每个输出事件平均含 {tokens_per_event:.1} 个 token：ITL（中位数 {}）是事件之间的间隔，TPOT（中位数 {}）才是每个 token 的时间。",
-            format_ns(*median_itl_ns),
-            format_ns(*median_tpot_ns)
-        )),
+        Finding::SeveralTokensPerEvent { tokens_per_event, median_itl_ns, median_tpot_ns, mean_low_ns, mean_high_ns } => {
+            let range = mean_low_ns.zip(*mean_high_ns).map_or_else(String::new, |(low, high)| {
+                format!(
+                    "TPOT 均值在 {} 与 {} 之间：首个和末个事件中的 token 从何时开始生成无法得知。",
+                    format_ns(low),
+                    format_ns(high)
+                )
+            });
+            observed(format!(
+                "每个输出事件平均含 {tokens_per_event:.1} 个 token：ITL（中位数 {}）是事件之间的间隔，TPOT（中位数 {}）才是每个 token 的时间。{range}",
+                format_ns(*median_itl_ns),
+                format_ns(*median_tpot_ns)
+            ))
+        }
         Finding::OddResponses { oddities, succeeded } => {
             let counted = oddities.iter().map(|count| format!("{}（{} 个）", odd(count.oddity), count.responses));
             observed(format!(

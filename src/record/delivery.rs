@@ -95,6 +95,24 @@ pub struct Tpot {
     pub high_intervals: f64,
     /// The last counted token has no text, so it is not among the outputs.
     pub ends_silent: bool,
+    /// The gaps between the events that delivered tokens, those without text included. Of a range: between the outputs.
+    pub gaps: TokenGaps,
+}
+
+/// Gaps between consecutive events of a choice, summed over all choices.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct TokenGaps {
+    pub count: u64,
+    pub ns: f64,
+}
+
+impl TokenGaps {
+    fn from_spans<'a>(spans: impl Iterator<Item = &'a Span>) -> TokenGaps {
+        spans.fold(TokenGaps::default(), |sum, span| TokenGaps {
+            count: sum.count + u64::from(span.steps.saturating_sub(1)),
+            ns: sum.ns + span.ns(),
+        })
+    }
 }
 
 /// Sets of events without output, in the order in which they are taken as tokens.
@@ -178,7 +196,8 @@ fn single(outputs: &[Tick], tokens: u32, sent: Option<Tick>) -> Option<Tpot> {
     let exact = tokens as usize <= outputs.len();
     let high_ns = if exact { low_ns } else { high_ns(span, span, f64::from(tokens), sent).max(low_ns) };
     let high_intervals = if exact { intervals } else { span.intervals() };
-    Some(Tpot { ns: low_ns, low_ns, high_ns, intervals, high_intervals, ends_silent: false })
+    let gaps = TokenGaps::from_spans([span].iter());
+    Some(Tpot { ns: low_ns, low_ns, high_ns, intervals, high_intervals, ends_silent: false, gaps })
 }
 
 /// The spans of all choices: of the outputs, and of the silent events whose set is at most the given one.
@@ -250,6 +269,7 @@ fn mean(low: &Spans, high: &Spans, tokens: u32, events: usize, exact: bool, sent
         intervals: choices / inverse,
         high_intervals: choices / high_inverse,
         ends_silent: false,
+        gaps: TokenGaps::from_spans(low.iter().flatten()),
     })
 }
 
@@ -345,6 +365,35 @@ mod tests {
         assert_eq!(value(&every_10(100, 4), &[(140, 0, STEP), (140, 0, LENGTH)], 5), exact(140));
         // Text held back for a stop string.
         assert_eq!(value(&every_10(120, 4), &[(100, 0, STEP), (110, 0, STEP), (160, 0, STOP)], 7), exact(160));
+    }
+
+    #[test]
+    fn gaps_between_tokens_include_those_without_text() {
+        let gaps = |outputs: &[(u64, u8)], silent: &[(u64, u8, u8)], tokens| {
+            let (arrivals, choices): (Vec<u64>, Vec<u8>) = outputs.iter().copied().unzip();
+            let (quiet, kinds): (Vec<u64>, Vec<[u8; 2]>) =
+                silent.iter().map(|(at, choice, kind)| (*at, [*choice, *kind])).unzip();
+            let (arrivals, quiet, silent_kinds) = (ticks(&arrivals), ticks(&quiet), kinds.concat());
+            let choices = if choices.iter().all(|choice| *choice == 0) { Vec::new() } else { choices };
+            let events = Events {
+                outputs: &arrivals,
+                choices: &choices,
+                silent: &quiet,
+                silent_kinds: &silent_kinds,
+                head: None,
+            };
+            let gaps = tpot(events, tokens, true, Some(Tick(0))).unwrap().gaps;
+            (gaps.count, gaps.ns)
+        };
+        assert_eq!(gaps(&every_10(100, 4), &[], 4), (3, 30.0));
+        // The end of the sequence, counted or not; a part of a character in the middle.
+        assert_eq!(gaps(&every_10(100, 4), &[(145, 0, STOP)], 5), (4, 45.0));
+        assert_eq!(gaps(&every_10(100, 4), &[(145, 0, STOP)], 4), (3, 30.0));
+        assert_eq!(gaps(&[(100, 0), (120, 0)], &[(110, 0, STEP)], 3), (2, 20.0));
+        let both = [every_10(100, 4), (0..4).map(|step| (101 + 10 * step, 1)).collect()].concat();
+        assert_eq!(gaps(&both, &[(140, 0, STOP), (141, 1, STOP)], 10), (8, 80.0));
+        // Where the tokens were is unknown.
+        assert_eq!(gaps(&every_10(100, 4), &[(140, 0, STOP)], 9), (3, 30.0));
     }
 
     #[test]

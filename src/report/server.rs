@@ -154,7 +154,8 @@ fn times(server: &Reconciliation, language: Language) -> Table {
         let interval = |level: usize| time.levels.get(level).map_or("-".to_string(), |(_, server)| bounds(server));
         let mut row = vec![name_of_side(time.name, true, language), mean];
         row.extend((0..LEVELS.len()).map(quantile));
-        row.push(verdict_text(&time.verdict, language) + &frontend_text(time, language));
+        let remarks = frontend_text(time, language) + &silent_text(time, language);
+        row.push(verdict_text(&time.verdict, language) + &remarks);
         rows.push(row);
         let mut row = vec![name_of_side(time.name, false, language), ms.optional(time.server_mean_s)];
         row.extend((0..LEVELS.len()).map(interval));
@@ -201,6 +202,15 @@ pub(super) fn verdict_text(verdict: &Verdict, language: Language) -> String {
         }
         (Verdict::NotJudged(why), Language::En) => format!("not judged: {}", why.en()),
         (Verdict::NotJudged(why), Language::Zh) => format!("未判定：{}", why.zh()),
+    }
+}
+
+/// How many of the gaps are to tokens without text, behind the verdict.
+fn silent_text(time: &Compared, language: Language) -> String {
+    match (time.silent_tokens, language) {
+        (0, _) => String::new(),
+        (gaps, Language::En) => format!("; mean of all tokens, {gaps} of them without text"),
+        (gaps, Language::Zh) => format!("；全部 token 的均值，其中 {gaps} 个没有文本"),
     }
 }
 
@@ -289,7 +299,8 @@ fn state(s: &Summary, server: &Reconciliation, language: Language) -> Option<Tab
         return None;
     }
     let in_flight = Label::InFlightClient.text(language).to_string();
-    rows.push(vec![in_flight, optional(s.concurrency.mean), s.concurrency.peak.to_string()]);
+    let peak = s.concurrency.peak.map_or_else(|| "-".to_string(), |peak| peak.to_string());
+    rows.push(vec![in_flight, optional(s.concurrency.mean), peak]);
     if let Some(preemptions) = server.preemptions {
         let name = Label::PreemptionsServer.text(language).to_string();
         rows.push(vec![name, "-".to_string(), preemptions.to_string()]);
@@ -369,6 +380,7 @@ fn time_json(time: &Compared) -> Json {
         "quantiles": Json::Object(of_levels.collect()),
         "frontend_and_network_s": time.frontend_s,
         "own_error_s": time.measurement_error_s,
+        "tokens_without_text": time.silent_tokens,
         "verdict": verdict,
         "apart_s": apart_s,
         "why": why,

@@ -56,7 +56,11 @@ pub(crate) fn wait_until_ready<T, E>(
 /// `text` with the time that was waited in vain.
 pub(crate) fn after_waiting(text: &str, waited: Option<Duration>) -> String {
     match waited {
-        Some(waited) => format!("{text} (after waiting {:.0} s, --ready-timeout)", waited.as_secs_f64()),
+        Some(waited) => {
+            // 30 s, 1.5 s.
+            let waited_s = (waited.as_secs_f64() * 10.0).round() / 10.0;
+            format!("{text} (after waiting {waited_s} s, --ready-timeout)")
+        }
         None => text.to_string(),
     }
 }

@@ -3,7 +3,6 @@
 mod load;
 mod outcome;
 
-use super::quantile::Series;
 use super::samples::Samples;
 use super::summary::Summary;
 use super::{measurement_error, network, reconcile, server_timings, steady, witness};
@@ -55,7 +54,7 @@ type Check = fn(&Summary) -> Option<Finding>;
 /// Every finding about a run and its measured requests, which are sorted by due time. `workers` are the reports of the
 /// measured phase.
 pub(crate) fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &Samples) -> Vec<Finding> {
-    let checks: [Check; 26] = [
+    let checks: [Check; 27] = [
         totals,
         rows_lost,
         little,
@@ -63,6 +62,7 @@ pub(crate) fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &Sa
         outcome::ended,
         outcome::aborted,
         outcome::failures,
+        outcome::stream_options_refused,
         outcome::unfinished,
         broken_conversations,
         send_lag,
@@ -84,13 +84,16 @@ pub(crate) fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &Sa
         retries,
     ];
     let mut found: Vec<Finding> = checks.iter().filter_map(|check| check(summary)).collect();
-    found.extend(load::rate_held_back(summary, samples));
-    found.extend(load::schedule_count(summary, samples));
-    found.extend(load::stragglers(summary, samples));
     found.extend(load::short_answers(summary, samples));
+    // What compares requests at different times.
+    if summary.one_clock {
+        found.extend(load::rate_held_back(summary, samples));
+        found.extend(load::schedule_count(summary, samples));
+        found.extend(load::stragglers(summary, samples));
+        found.extend(steady::findings(&summary.facts, samples));
+    }
     found.extend(worker_cpu(summary, workers));
     found.extend(resources(summary));
-    found.extend(steady::findings(&summary.facts, samples));
     // The finding about send lag says what to do; the bounds that follow from it would only repeat it.
     let mut reported = summary.findings.iter().chain(&found);
     let late_sends =
@@ -127,8 +130,8 @@ fn little(s: &Summary) -> Option<Finding> {
 }
 
 fn cap_exceeded(s: &Summary) -> Option<Finding> {
-    let cap = s.facts.parallel?;
-    (s.concurrency.peak > cap).then_some(Finding::CapExceeded { peak: s.concurrency.peak, parallel: cap })
+    let (cap, peak) = (s.facts.parallel?, s.concurrency.peak?);
+    (peak > cap).then_some(Finding::CapExceeded { peak, parallel: cap })
 }
 
 fn broken_conversations(s: &Summary) -> Option<Finding> {
@@ -136,20 +139,29 @@ fn broken_conversations(s: &Summary) -> Option<Finding> {
     Some(Finding::BrokenConversations { broken: turns.broken, begun: turns.begun })
 }
 
-fn send_lag(s: &Summary) -> Option<Finding> {
-    let lag = s.client.own_send_lag;
+/// The median TTFT, nanoseconds, or that of the latency if nothing was streamed, and whether it is the latter.
+fn median_first_output_ns(s: &Summary) -> Option<(f64, bool)> {
     // Without streaming the whole response arrives at once.
     let ttft_s = s.series.ttft_s.value(500);
-    let of_latency = ttft_s.is_none();
-    let ttft_ns = ttft_s.or(s.series.latency_s.value(500))? * 1e9;
+    Some((ttft_s.or(s.series.latency_s.value(500))? * 1e9, ttft_s.is_none()))
+}
+
+/// Most of the send lag is the wait for bodies that were built late, so more workers do not help.
+fn is_late_by_bodies(s: &Summary) -> bool {
+    s.client.body_wait.p99 as f64 > s.client.own_send_lag.p99 as f64 / 2.0
+}
+
+fn send_lag(s: &Summary) -> Option<Finding> {
+    let lag = s.client.own_send_lag;
+    let (ttft_ns, of_latency) = median_first_output_ns(s)?;
     let p99 = lag.p99 as f64;
     if p99 <= SEND_LAG_NS.max(SEND_LAG_OF_TTFT * ttft_ns) {
         return None;
     }
     let own = p99 > SEND_LAG_VOID_NS.max(SEND_LAG_OF_TTFT_VOID * ttft_ns);
     let severity = if own { Severity::Void } else { Severity::Caution };
-    if s.client.body_wait.p99 as f64 > p99 / 2.0 {
-        // Reported with its own cause: more workers do not help.
+    if is_late_by_bodies(s) {
+        // Reported with its own cause.
         return None;
     }
     Some(Finding::SendLag { severity, p99_ns: lag.p99, median_ttft_ns: ttft_ns as u64, of_latency })
@@ -157,7 +169,7 @@ fn send_lag(s: &Summary) -> Option<Finding> {
 
 fn built_late(s: &Summary) -> Option<Finding> {
     let waits = s.client.body_wait;
-    let ttft_ns = s.series.ttft_s.value(500)? * 1e9;
+    let (ttft_ns, of_latency) = median_first_output_ns(s)?;
     if waits.max as f64 <= SEND_LAG_NS.max(SEND_LAG_OF_TTFT * ttft_ns) {
         return None;
     }
@@ -167,6 +179,7 @@ fn built_late(s: &Summary) -> Option<Finding> {
         requests: s.client.late_bodies,
         max_ns: waits.max,
         median_ttft_ns: ttft_ns as u64,
+        of_latency,
     })
 }
 
@@ -176,6 +189,10 @@ fn rate_kept(s: &Summary) -> Option<Finding> {
     }
     let (offered_per_s, sent_per_s) = (s.rates.offered_per_s?, s.rates.sent_per_s?);
     if (sent_per_s - offered_per_s).abs() <= RATE_TOLERANCE * offered_per_s {
+        return None;
+    }
+    // One cause: the bodies of the requests that are missing in the rate.
+    if is_late_by_bodies(s) && built_late(s).is_some() {
         return None;
     }
     // More cores do not help if the server, or a limit of this process, refused connections.
@@ -246,7 +263,8 @@ fn unstamped(s: &Summary) -> Option<Finding> {
 }
 
 fn coalesced(s: &Summary) -> Option<Finding> {
-    let share = s.client.coalesced_reads?;
+    // Then TPOT is affected as well.
+    let share = s.client.coalesced_reads.filter(|_| at_once(s).is_none())?;
     let poll_gaps = s.measurement_error.doubtful.is_some();
     (share > COALESCED_READS).then_some(Finding::CoalescedReads { share, poll_gaps })
 }
@@ -255,12 +273,23 @@ fn at_once(s: &Summary) -> Option<Finding> {
     (s.series.tpot_s.value(500) == Some(0.0)).then_some(Finding::AtOnce)
 }
 
+/// An event carries several tokens, rather than that tokens have no event: by the pace of the events, a token takes a part of
+/// the time between two events, not all of it.
 fn several_tokens(s: &Summary) -> Option<Finding> {
-    let median_ns = |series: &Series| series.value(500).map(|seconds| (seconds * 1e9) as u64);
+    let tokens_per_event = s.tokens_per_event?;
+    let (itl_s, tpot_s) = (s.series.itl_s.value(500)?, s.series.tpot_s.value(500)?);
+    // The middle of the two, as a ratio. A TPOT of 0 is not known.
+    if tpot_s == 0.0 || tpot_s * tokens_per_event.sqrt() >= itl_s {
+        return None;
+    }
+    let range = wide_tpot_range(s);
+    let ns = |seconds: f64| (seconds * 1e9) as u64;
     Some(Finding::SeveralTokensPerEvent {
-        tokens_per_event: s.tokens_per_event?,
-        median_itl_ns: median_ns(&s.series.itl_s)?,
-        median_tpot_ns: median_ns(&s.series.tpot_s)?,
+        tokens_per_event,
+        median_itl_ns: ns(itl_s),
+        median_tpot_ns: ns(tpot_s),
+        mean_low_ns: range.map(|(low_s, _)| ns(low_s)),
+        mean_high_ns: range.map(|(_, high_s)| ns(high_s)),
     })
 }
 
@@ -270,12 +299,21 @@ fn odd_responses(s: &Summary) -> Option<Finding> {
     (!oddities.is_empty()).then_some(Finding::OddResponses { oddities, succeeded: s.counts.ok })
 }
 
-/// A range that is too narrow to matter is not reported.
-fn tpot_range(s: &Summary) -> Option<Finding> {
+/// The mean ends of TPOT, seconds, unless the range is too narrow to matter.
+fn wide_tpot_range(s: &Summary) -> Option<(f64, f64)> {
     let range = s.series.tpot_range.as_ref()?;
-    let (value_s, low_s, high_s) = (s.series.tpot_s.mean?, range.low_s.mean?, range.high_s.mean?);
-    let is_wide = high_s - low_s > TPOT_RANGE * high_s;
-    is_wide.then_some(Finding::TpotRange { requests: range.requests, succeeded: s.counts.ok, value_s, low_s, high_s })
+    let (low_s, high_s) = (range.low_s.mean?, range.high_s.mean?);
+    (high_s - low_s > TPOT_RANGE * high_s).then_some((low_s, high_s))
+}
+
+fn tpot_range(s: &Summary) -> Option<Finding> {
+    // One cause: that finding has the range as well.
+    if several_tokens(s).is_some() {
+        return None;
+    }
+    let (requests, value_s) = (s.series.tpot_range.as_ref()?.requests, s.series.tpot_s.mean?);
+    let (low_s, high_s) = wide_tpot_range(s)?;
+    Some(Finding::TpotRange { requests, succeeded: s.counts.ok, value_s, low_s, high_s })
 }
 
 fn unknown_tokens(s: &Summary) -> Option<Finding> {

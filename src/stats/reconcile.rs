@@ -11,6 +11,7 @@ use super::samples::{RunSamples, Sample};
 use super::series::{AllSeries, TpotRange};
 use super::tolerance::{JITTER_S, PER_TOKEN_SLACK, SLACK, Tolerance, Verdict, beyond};
 use crate::finding::{ApartFigure, CountKind, CountNote, Figure, Finding, NotJudged, UnequalCount};
+use crate::record::delivery::TokenGaps;
 use crate::server::metric_catalog::{Delta, Gauge, Histogram, Meaning, Quantity, Window};
 
 /// The levels compared.
@@ -69,6 +70,9 @@ pub struct Compared {
     pub frontend_s: Option<f64>,
     /// The client's error in this figure.
     pub measurement_error_s: f64,
+    /// Gaps to tokens without text, such as the end of the sequence, that `client_count` and `client_mean_s` include; there
+    /// are no quantiles then.
+    pub silent_tokens: u64,
     pub verdict: Verdict,
 }
 
@@ -125,6 +129,7 @@ pub struct Totals {
     input_tokens: Option<u64>,
     output_tokens: Option<u64>,
     cached_tokens: u64,
+    token_gaps: TokenGaps,
     mean_send_lag_s: Option<f64>,
     mean_connect_s: f64,
 }
@@ -147,6 +152,10 @@ impl Totals {
             input_tokens: sum(|sample| sample.input_tokens),
             output_tokens: sum(|sample| sample.output_tokens),
             cached_tokens: parts.iter().map(|samples| samples.cached_tokens).sum(),
+            token_gaps: parts.iter().fold(TokenGaps::default(), |sum, samples| TokenGaps {
+                count: sum.count + samples.token_gaps.count,
+                ns: sum.ns + samples.token_gaps.ns,
+            }),
             mean_send_lag_s: lags.filter(|_| count > 0.0).map(|ns| ns as f64 / count / 1e9),
             mean_connect_s: if count > 0.0 { connects as f64 / count / 1e9 } else { 0.0 },
         }
@@ -319,14 +328,38 @@ fn compare_time(
         levels: LEVELS.into_iter().filter_map(at).collect(),
         frontend_s: None,
         measurement_error_s: s.tolerance.measurement_error_s,
+        silent_tokens: 0,
         verdict: Verdict::Consistent,
     };
+    if quantity == Quantity::Itl {
+        count_silent_tokens(s.totals, &mut compared);
+    }
     compared.verdict = judge((s, skew), quantity, &compared, delta.meaning);
     if delta.meaning == Meaning::WithinClient && !matches!(compared.verdict, Verdict::NotJudged(_)) {
         let difference = compared.client_mean_s.zip(compared.server_mean_s).map(|(client, server)| client - server);
         compared.frontend_s = difference.filter(|difference| *difference >= 0.0);
     }
     compared
+}
+
+/// The server observes a gap for each token. If it has an observation for each token without text as well, the client's mean
+/// is that over the same gaps.
+fn count_silent_tokens(totals: &Totals, c: &mut Compared) {
+    let gaps = totals.token_gaps;
+    if gaps.count <= c.client_count || are_near(c.client_count, c.server_count) || !are_near(gaps.count, c.server_count)
+    {
+        return;
+    }
+    c.silent_tokens = gaps.count - c.client_count;
+    c.client_count = gaps.count;
+    c.client_mean_s = Some(gaps.ns / gaps.count as f64 / 1e9);
+    c.levels.clear();
+}
+
+/// Whether two numbers of observations may be of the same things.
+fn are_near(one: u64, other: u64) -> bool {
+    let (one, other) = (one as f64, other as f64);
+    (one - other).abs() <= COUNT_TOLERANCE * one.max(other)
 }
 
 fn ends(range: &TpotRange) -> Option<(RangeEnd, RangeEnd)> {
@@ -377,8 +410,7 @@ fn judge((s, skew): (ClientSide<'_>, Skew), quantity: Quantity, c: &Compared, me
 
 /// Whether the server's observations of TTFT are of the requests that the client measured.
 fn is_comparable(s: ClientSide<'_>, ttft: &Histogram) -> bool {
-    let (client, server) = (s.series.service_ttft_s.count as f64, ttft.count() as f64);
-    s.streamed && (client - server).abs() <= COUNT_TOLERANCE * client.max(server)
+    s.streamed && are_near(s.series.service_ttft_s.count as u64, ttft.count())
 }
 
 fn not_judged(s: ClientSide<'_>, quantity: Quantity, c: &Compared, meaning: Meaning) -> Option<NotJudged> {
@@ -394,12 +426,10 @@ fn not_judged(s: ClientSide<'_>, quantity: Quantity, c: &Compared, meaning: Mean
     if c.server_count == 0 || c.client_count == 0 {
         return Some(NotJudged::NothingObserved);
     }
-    let (client, server) = (c.client_count as f64, c.server_count as f64);
-    let are_near = |client: f64| (client - server).abs() <= COUNT_TOLERANCE * client.max(server);
-    if are_near(client) {
+    if are_near(c.client_count, c.server_count) {
         return None;
     }
-    if s.choices > 1 && quantity != Quantity::Itl && are_near(client * s.choices as f64) {
+    if s.choices > 1 && quantity != Quantity::Itl && are_near(c.client_count * s.choices, c.server_count) {
         // The mean over all choices is the mean of the requests' means.
         let choices = s.choices;
         return (quantity != Quantity::Tpot).then_some(NotJudged::EachChoice { choices });
@@ -443,6 +473,7 @@ fn time_per_token(s: ClientSide<'_>, window: &Window) -> Option<Compared> {
         levels: Vec::new(),
         frontend_s: None,
         measurement_error_s: s.tolerance.measurement_error_s,
+        silent_tokens: 0,
         verdict: Verdict::NotJudged(NotJudged::MeanOverTokens),
     })
 }

@@ -10,7 +10,7 @@ pub use super::sample::Sample;
 pub use super::sample_rows::{Samples, Selection, in_due_order};
 use crate::finding::Oddity;
 use crate::record::arrivals::{Gap, Gaps};
-use crate::record::delivery::Tpot;
+use crate::record::delivery::{TokenGaps, Tpot};
 use crate::record::{Block, Failure, Outcome, RequestRecord, ServerTimes};
 
 /// The samples of a run and their totals. Requests of every outcome are counted; gaps are those of succeeded ones.
@@ -41,6 +41,8 @@ pub struct RunSamples {
     pub oddities: [u64; Oddity::ALL.len()],
     /// Input tokens of succeeded requests that the server read from its cache.
     pub cached_tokens: u64,
+    /// Gaps between the tokens of succeeded requests, those to tokens without text included.
+    pub token_gaps: TokenGaps,
 }
 
 impl RunSamples {
@@ -58,6 +60,9 @@ impl RunSamples {
             let is_ok = record.outcome == Outcome::Ok;
             if is_ok {
                 self.timings.extend(RequestTimings::from_record(record, exact_ns));
+                let gaps = tpot.map_or_else(TokenGaps::default, |tpot| tpot.gaps);
+                self.token_gaps.count += gaps.count;
+                self.token_gaps.ns += gaps.ns;
             }
             let sample = sample(record, if is_ok { &last_gaps.gaps } else { &[] });
             self.requests.push(Sample {
@@ -239,8 +244,15 @@ mod tests {
         assert_eq!(early_span_ns(&[5, 1, 7], &[], Some(3), None), (5, 7));
         // The choices are 0, 1, 0, 1.
         assert_eq!(early_span_ns(&[5, 6, 7, 1], &[0, 1, 0, 1], Some(3), None), (6, 7));
-        let silent =
-            Tpot { ns: 1.0, low_ns: 1.0, high_ns: 1.0, intervals: 1.0, high_intervals: 1.0, ends_silent: true };
+        let silent = Tpot {
+            ns: 1.0,
+            low_ns: 1.0,
+            high_ns: 1.0,
+            intervals: 1.0,
+            high_intervals: 1.0,
+            ends_silent: true,
+            gaps: TokenGaps::default(),
+        };
         assert_eq!(early_span_ns(&[5, 1, 7], &[], Some(3), Some(silent)), (5, 3));
         assert_eq!(early_span_ns(&[5, 6, 7, 1], &[0, 1, 0, 1], Some(9), Some(silent)), (6, 9));
     }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::harness::{FinishedRun, perf};
-use super::odd_servers::{GOOD, answer, load, request_parts, server};
+use super::harness::{FinishedRun, mock, perf, spec};
+use super::odd_servers::{GOOD, answer, load, request_parts, server, streaming};
 use ringmark::finding::Finding;
 use ringmark::record::{Outcome, TokenSource};
 use ringmark::report::{json as figures, screen};
@@ -231,7 +231,16 @@ fn a_response_that_arrived_before_its_request_is_none() {
 /// Streams whose body ends `after_ms` after the end event, or never. Returns the address and the most connections that were
 /// open at once.
 fn lingering(after_ms: Option<u64>) -> (SocketAddr, Arc<AtomicUsize>) {
+    lingering_streams(after_ms, |_| GOOD)
+}
+
+/// The same; `stream` gives the events of each request by its number, from 0.
+fn lingering_streams(
+    after_ms: Option<u64>,
+    stream_of: impl Fn(usize) -> &'static str + Send + Sync + Clone + 'static,
+) -> (SocketAddr, Arc<AtomicUsize>) {
     let (open, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let requests = Arc::new(AtomicUsize::new(0));
     let seen = most.clone();
     let address = server(move |stream| {
         most.fetch_max(open.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
@@ -239,7 +248,8 @@ fn lingering(after_ms: Option<u64>) -> (SocketAddr, Arc<AtomicUsize>) {
         let mut stream = BufReader::new(stream);
         while request_parts(&mut stream).is_some() {
             let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
-            let chunk = format!("{head}{:x}\r\n{GOOD}\r\n", GOOD.len());
+            let events = stream_of(requests.fetch_add(1, Ordering::SeqCst));
+            let chunk = format!("{head}{:x}\r\n{events}\r\n", events.len());
             let _ = stream.get_mut().write_all(chunk.as_bytes());
             match after_ms {
                 Some(ms) => std::thread::sleep(Duration::from_millis(ms)),
@@ -262,11 +272,56 @@ fn a_slot_goes_on_while_a_body_stays_open() {
         s.target.no_test_connection = true;
     }));
     run.assert_all_ok();
-    assert!(run.summary.concurrency.peak <= 2, "{}", run.summary.concurrency.peak);
+    assert!(run.summary.concurrency.peak.unwrap() <= 2, "{:?}", run.summary.concurrency.peak);
     // A slot's next request was sent while its last body was open.
     assert!(most_open.load(Ordering::SeqCst) > 2, "{most_open:?}");
     assert!(run.measured.iter().all(|request| request.record.open_after_end_ns.is_some()));
     assert!(run.measured.iter().all(|request| !request.record.reused), "the bodies never end");
+}
+
+#[test]
+fn a_slot_goes_on_after_the_end_event_of_a_failed_stream() {
+    const EMPTY: &str =
+        "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+    const ABORTED: &str =
+        "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"abort\"}]}\n\ndata: [DONE]\n\n";
+    const ERROR: &str = "data: {\"error\":{\"message\":\"no\"}}\n\ndata: [DONE]\n\n";
+    // The bodies end late, and never.
+    for after_ms in [Some(20), None] {
+        let streams = [EMPTY, GOOD, ABORTED, GOOD, ERROR, GOOD];
+        let (address, _) = lingering_streams(after_ms, move |number| streams[number % streams.len()]);
+        let run = perf(&load(address).with(|s| {
+            s.load.number = vec![60];
+            s.load.parallel = vec![3];
+            s.target.no_test_connection = true;
+        }));
+        run.assert_totals();
+        assert_eq!(run.outcomes(), [("empty", 10), ("in_stream_error", 20), ("ok", 30)]);
+        assert!(run.summary.concurrency.peak.is_some_and(|peak| peak <= 3), "{:?}", run.summary.concurrency.peak);
+        assert!(!run.summary.findings.iter().any(|finding| matches!(finding, Finding::CapExceeded { .. })));
+        assert!(run.measured.iter().all(|request| request.record.open_after_end_ns.is_some()));
+    }
+}
+
+#[test]
+fn a_stream_that_arrived_before_its_request_has_an_end_after_it() {
+    // The whole stream is there when the connection is open, and its body never ends.
+    let address = server(|stream| {
+        let mut stream = BufReader::new(stream);
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let _ = stream.get_mut().write_all(format!("{head}{:x}\r\n{GOOD}\r\n", GOOD.len()).as_bytes());
+        while request_parts(&mut stream).is_some() {}
+    });
+    let run = perf(&load(address).with(|s| {
+        s.load.number = vec![6];
+        s.target.no_test_connection = true;
+    }));
+    run.assert_totals();
+    assert!(run.summary.concurrency.peak.is_some_and(|peak| peak <= 1), "{:?}", run.summary.concurrency.peak);
+    for request in &run.measured {
+        let record = &request.record;
+        assert!(record.write_start.is_none_or(|sent| sent <= record.end), "{record:?}");
+    }
 }
 
 #[test]
@@ -325,20 +380,40 @@ fn an_endless_stream_ends_at_the_limit() {
 
 #[test]
 fn events_of_several_tokens_are_reported() {
-    let event = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a b c d\"}}]}\n\n".repeat(5);
+    let event = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a b c d\"}}]}\n\n";
     let end = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
-    let usage = |tokens: u32| {
-        format!("data: {{\"choices\":[],\"usage\":{{\"prompt_tokens\":1,\"completion_tokens\":{tokens}}}}}\n\n")
-    };
     for (tokens, per_event) in [(20, Some(4.0)), (6, None), (5, None)] {
-        let body = format!("{event}{end}{}data: [DONE]\n\n", usage(tokens));
-        let address = replying(move |_| body.clone());
-        let run = perf(&load(address).with(|s| s.load.number = vec![4]));
+        let usage =
+            format!("data: {{\"choices\":[],\"usage\":{{\"prompt_tokens\":1,\"completion_tokens\":{tokens}}}}}\n\n");
+        let last = format!("{end}{usage}data: [DONE]\n\n");
+        let pieces: Vec<(u64, String)> = (0..5).map(|_| (10, event.to_string())).chain([(0, last)]).collect();
+        let run = perf(&load(streaming("text/event-stream", pieces, true)).with(|s| s.load.number = vec![4]));
         run.assert_all_ok();
         assert_eq!(run.summary.tokens_per_event, per_event, "one token may be the end of sequence");
-        let is_noted = |finding: &Finding| matches!(finding, Finding::SeveralTokensPerEvent { .. });
-        assert_eq!(run.summary.findings.iter().any(is_noted), per_event.is_some());
+        let has = |code: &str| run.summary.findings.iter().any(|finding| finding.code() == code);
+        assert_eq!((has("tokens_per_event"), has("tpot_range")), (per_event.is_some(), false));
         let text = screen::render(&run.summary, 120);
         assert_eq!(text.contains("Average tokens per output event"), per_event.is_some(), "{text}");
     }
+}
+
+#[test]
+fn tokens_that_a_parser_swallows_are_no_events_of_several_tokens() {
+    let mock = mock("like=vllm&ttft=20ms&itl=10ms&tokens=5&tool_calls=on&swallow=2");
+    let run = perf(&spec(&mock).with(|s| s.load.number = vec![20]));
+    run.assert_all_ok();
+    let has = |code: &str| run.summary.findings.iter().any(|finding| finding.code() == code);
+    // One cause, one finding.
+    assert!(has("tpot_range") && !has("tokens_per_event"), "{:?}", run.summary.findings);
+}
+
+#[test]
+fn answers_that_come_at_once_have_one_finding() {
+    let event = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n".repeat(5);
+    let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":5}}\n\ndata: [DONE]\n\n";
+    let run = perf(&load(replying(move |_| format!("{event}{usage}"))));
+    run.assert_all_ok();
+    let has = |code: &str| run.summary.findings.iter().any(|finding| finding.code() == code);
+    // The finding about reads of several events would contradict it: TPOT is affected.
+    assert!(has("at_once") && !has("coalesced"), "{:?}", run.summary.findings);
 }

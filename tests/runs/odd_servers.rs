@@ -190,7 +190,7 @@ const DONE: &str = "data: [DONE]\n\n";
 
 /// Sends every answer as these pieces, each after a pause in milliseconds, as a chunked stream of this media type. `ends`:
 /// with the last chunk; else the connection stays open.
-fn streaming(media: &'static str, pieces: Vec<(u64, String)>, ends: bool) -> SocketAddr {
+pub(super) fn streaming(media: &'static str, pieces: Vec<(u64, String)>, ends: bool) -> SocketAddr {
     server(move |stream| {
         stream.set_nodelay(true).unwrap();
         let mut stream = BufReader::new(stream);
@@ -330,6 +330,11 @@ fn a_server_that_refuses_stream_options_can_be_measured() {
     });
     let error = perf_until(&load(address), Default::default()).unwrap_err().to_string();
     assert!(error.contains("--extra-args '{\"stream_options\": null}'"), "{error}");
+    // Without the test, the failures have the same advice.
+    let run = perf(&load(address).with(|s| s.target.no_test_connection = true));
+    assert_eq!(run.outcomes(), [("status", 40)]);
+    let refused = |finding: &Finding| matches!(finding, Finding::StreamOptionsRefused { requests: 40 });
+    assert!(run.summary.findings.iter().any(refused), "{:?}", run.summary.findings);
     let without = |s: &mut Spec| s.sampling.extra_args = Some("{\"stream_options\": null}".to_string());
     perf(&load(address).with(without)).assert_all_ok();
 }

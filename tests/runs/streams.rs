@@ -186,8 +186,9 @@ fn late_bodies_delay_their_requests_and_are_reported() {
         s.data.dataset = Some(slow);
         s.load.rate = vec![2000.0];
     });
-    for open_loop in [false, true] {
+    for (open_loop, no_stream) in [(false, false), (true, false), (true, true)] {
         let run = perf(&base.clone().with(|s| {
+            s.sampling.no_stream = no_stream;
             s.load.open_loop = open_loop;
             s.load.parallel = if open_loop { Vec::new() } else { vec![16] };
         }));
@@ -199,6 +200,9 @@ fn late_bodies_delay_their_requests_and_are_reported() {
         assert!(run.summary.client.own_send_lag.max >= waits.max().unwrap());
         let late = |finding: &Finding| matches!(finding, Finding::RequestsBuiltLate { requests, .. } if *requests > 0);
         assert!(run.summary.findings.iter().any(late), "{:?}", run.summary.findings);
+        // More workers would not help.
+        let has = |code: &str| run.summary.findings.iter().any(|finding| finding.code() == code);
+        assert!(!has("rate") && !has("send_lag"), "{:?}", run.summary.findings);
         // What was due and could not be built before the end is not forgotten.
         assert!(run.summary.counts.unsent > 0, "{:?}", run.summary.counts);
     }

@@ -47,6 +47,7 @@ struct Joined<'a> {
 pub fn check(scenario: &Scenario, outcome: &Outcome) {
     check_totals(scenario, outcome);
     check_cap(scenario, outcome);
+    check_in_flight(scenario, outcome);
     check_duration(scenario, outcome);
     let truths: Truths<'_> = outcome.truths.iter().map(|truth| (truth.id, truth)).collect();
     if let Some(talks) = scenario.talks {
@@ -192,6 +193,20 @@ fn check_cap(scenario: &Scenario, outcome: &Outcome) {
     for (_, change) in changes {
         in_work += change;
         assert!(in_work <= i64::from(parallel), "{in_work} requests at once with --parallel {parallel}");
+    }
+}
+
+/// By the records, there were never more requests in flight than the cap.
+fn check_in_flight(scenario: &Scenario, outcome: &Outcome) {
+    let Some(parallel) = scenario.load.parallel() else { return };
+    let spans = records(outcome).filter_map(|(_, record)| Some((record.write_start?, record.end)));
+    let mut changes: Vec<(Tick, i64)> = spans.flat_map(|(sent, end)| [(sent, 1), (end, -1)]).collect();
+    // A slot may send its next request at the end of the previous one.
+    changes.sort_unstable();
+    let mut in_flight = 0;
+    for (at, change) in changes {
+        in_flight += change;
+        assert!(in_flight <= i64::from(parallel), "{in_flight} requests at {at:?} with --parallel {parallel}");
     }
 }
 

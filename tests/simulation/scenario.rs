@@ -130,6 +130,8 @@ fn style(rng: &mut ChaCha8Rng, is_calm: bool) -> Style {
         resets: seldom(rng, 0.05),
         error_status: seldom(rng, 0.05),
         hangs: seldom(rng, 0.02),
+        // Without effect on what is drawn later.
+        empty: if is_calm { 0.0 } else { seldom(&mut rng.clone(), 0.1) },
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Style {
     pub error_status: f64,
     /// The answer never ends.
     pub hangs: f64,
+    /// The only token is the end of the sequence.
+    pub empty: f64,
 }
 
 /// A part of an answer.
@@ -191,7 +193,8 @@ impl Script<'_> {
             self.flush();
             self.pause(&(0..2_000 * US));
         }
-        let tokens = self.rng.random_range(self.style.tokens.clone());
+        let some = self.rng.random_range(self.style.tokens.clone());
+        let tokens = if self.happens(self.style.empty) { 0 } else { some };
         let ends_early = self.happens(self.style.resets) || self.happens(self.style.hangs);
         let is_reset = self.happens(self.style.resets);
         for number in 0..tokens {
@@ -215,7 +218,8 @@ impl Script<'_> {
         }
         self.end_gap();
         let finish_ns = self.event(r#"{"choices":[{"index":0,"delta":{},"finish_reason":"length"}]}"#);
-        truth.last_token_ns = if self.style.counts_finish { finish_ns } else { truth.events_ns[tokens - 1] };
+        let last_output_ns = truth.events_ns.last().copied().filter(|_| !self.style.counts_finish);
+        truth.last_token_ns = last_output_ns.unwrap_or(finish_ns);
         self.end_gap();
         let counted = tokens + usize::from(self.style.counts_finish);
         self.event(&format!(

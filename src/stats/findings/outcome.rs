@@ -42,6 +42,14 @@ pub fn failures(s: &Summary) -> Option<Finding> {
     (share > FAILED).then_some(Finding::Failures { share })
 }
 
+/// Failures that a flag prevents: the server does not accept the field that asks for token counts.
+pub fn stream_options_refused(s: &Summary) -> Option<Finding> {
+    let refused = s.failures.iter().filter(|failed| failed.failure == Failure::Status);
+    let texts = refused.flat_map(|failed| &failed.texts).filter(|text| text.example.contains("stream_options"));
+    let requests = texts.map(|text| text.count).sum();
+    (requests > 0).then_some(Finding::StreamOptionsRefused { requests })
+}
+
 /// Requests that the end of the run cut off: the longest ones, which are missing in the latencies.
 pub fn unfinished(s: &Summary) -> Option<Finding> {
     let c = s.counts;
