@@ -36,7 +36,7 @@ pub struct Deviation {
 
 /// The check of a figure, and how far each of its values is from the true one.
 pub fn figure(truths: &[Truth], claims: &Claims, figure: Figure) -> (Check, Vec<Deviation>) {
-    let reported = claims.of(figure);
+    let reported = claims.reported(figure);
     if reported.is_empty() {
         return (Check::unknown(figure.name(), "not reported"), Vec::new());
     }
