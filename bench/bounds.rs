@@ -4,7 +4,8 @@
 //! machine): 1 to 500 streams, one and two workers, single events and bursts of three, of which a quarter each runs
 //! undisturbed, with stops of the client (SIGSTOP), with a busy core, and with both. For p50, p90, p99 and max of TTFT,
 //! ITL and TPOT it checks that the interval in `benchmark_summary.json` contains the value from the mock's send times,
-//! and prints those that do not, and the widths of the undisturbed loads. The exit status is 1 if one does not.
+//! and prints those that do not, and the undisturbed loads with a bound of more than 100 us. The exit status is 1 if a bound
+//! does not contain the truth, or if more than a third of the undisturbed loads have such a wide one.
 //!
 //! An event was sent between the start and the end of the mock's system call, which are far apart where the mock lost its
 //! core. A bound that misses the value from the starts, but not all values that are possible, is counted apart.
@@ -165,7 +166,8 @@ fn main() -> ExitCode {
         (None, true) => 0..arguments.loads,
         (None, false) => 0..2,
     };
-    let (mut held, mut unclear, mut total, mut missed, mut wide) = (0, 0, 0, Vec::new(), Vec::new());
+    let (mut held, mut unclear, mut total, mut undisturbed) = (0, 0, 0, 0);
+    let (mut missed, mut wide) = (Vec::new(), Vec::new());
     for number in numbers {
         let load = Load::draw(arguments.seed, number, !arguments.full);
         let checked = match measure(&load, &arguments.binary) {
@@ -176,6 +178,7 @@ fn main() -> ExitCode {
                 continue;
             }
         };
+        undisturbed += usize::from(load.is_undisturbed());
         let holding = checked.iter().filter(|one| one.holds()).count();
         let widest = checked.iter().max_by(|a, b| (a.high - a.low).total_cmp(&(b.high - b.low)));
         let widest = widest.map_or_else(String::new, |one| {
@@ -201,8 +204,10 @@ fn main() -> ExitCode {
     println!("\n{held} of {total} bounds contain the truth, {unclear} more contain a possible one");
     missed.iter().for_each(|line| println!("MISSED {line}"));
     wide.iter().for_each(|line| println!("WIDE {line}"));
+    println!("{} of {undisturbed} undisturbed loads have a bound of more than 100 us", wide.len());
     // A small load on a busy machine shows only that this program works.
-    if missed.is_empty() || !arguments.full { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let is_right = missed.is_empty() && wide.len() * 3 <= undisturbed;
+    if is_right || !arguments.full { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Runs a load and compares its bounds with the truth.

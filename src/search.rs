@@ -15,6 +15,7 @@ use crate::plan::sla::{Aim, SearchPlan, Space};
 use crate::plan::slo::{Comparison, Criterion, Figure};
 use crate::stats::Summary;
 use crate::stats::slo::JudgedValue;
+use crate::stats::time_bounds::judged_at_most;
 
 /// While doubling, an improvement below this fraction counts as a plateau.
 const MIN_IMPROVEMENT: f64 = 0.01;
@@ -32,6 +33,8 @@ pub struct Observed {
     pub mean: Option<f64>,
     /// A percentile with too few samples beyond it in one of the runs.
     pub few: bool,
+    /// The upper bound of a percentile that the client's error exceeds in one of the runs: the highest of these bounds.
+    pub at_most: Option<f64>,
 }
 
 /// A load that was tried, with its results.
@@ -322,7 +325,9 @@ impl Probe {
                 let judged: Vec<JudgedValue> = runs.iter().map(|run| run.searched(figure)).collect();
                 let values: Vec<Option<f64>> = judged.iter().map(|judged| judged.value).collect();
                 let (mean, few) = (mean(values.iter().copied()), judged.iter().any(|judged| judged.few));
-                probe.observed.push(Observed { name, values, mean, few });
+                let bounds = runs.iter().zip(&judged).filter_map(|(run, judged)| judged_at_most(run, figure, *judged));
+                let at_most = bounds.reduce(f64::max);
+                probe.observed.push(Observed { name, values, mean, few, at_most });
             }
         }
         probe.verdicts = plan.aims.iter().map(|aim| judge(aim, &probe)).collect();
@@ -335,8 +340,35 @@ impl Probe {
         Probe { trouble: vec![why], verdicts, ..Probe::from_runs(plan, value, &[]) }
     }
 
+    /// The figure of this name.
+    pub(crate) fn figure(&self, name: &str) -> Option<&Observed> {
+        self.observed.iter().find(|observed| observed.name == name)
+    }
+
     fn mean(&self, name: &str) -> Option<f64> {
-        self.observed.iter().find(|observed| observed.name == name).and_then(|observed| observed.mean)
+        self.figure(name).and_then(|observed| observed.mean)
+    }
+
+    /// The figures of an aim whose bound leaves open whether this load has what the aim demands: a condition holds for the
+    /// figure but not for the bound, or the figure is to be the best one.
+    pub(crate) fn uncertain(&self, aim: &Aim) -> Vec<&Observed> {
+        let is_bounded = |observed: &&Observed| observed.at_most.is_some();
+        match aim {
+            Aim::Best { name, .. } => self.figure(name).into_iter().filter(is_bounded).collect(),
+            Aim::Hold(criteria) => {
+                let open = criteria.iter().filter_map(|criterion| {
+                    let observed = self.figure(&figure_name(criterion))?;
+                    criterion.is_left_open_by(observed.at_most?).then_some(observed)
+                });
+                let mut found: Vec<&Observed> = Vec::new();
+                open.for_each(|observed| {
+                    if !found.contains(&observed) {
+                        found.push(observed);
+                    }
+                });
+                found
+            }
+        }
     }
 }
 

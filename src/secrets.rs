@@ -98,13 +98,34 @@ const SECRET_OWNERS: [&str; 15] = [
 /// A header or query parameter whose name contains one of these is a secret.
 const SECRET_PARTS_OF_PARAMETERS: [&str; 7] = ["auth", "key", "token", "secret", "cookie", "password", "credential"];
 /// Words that contain one of the former by chance.
-const HARMLESS_WORDS: [&str; 5] = ["author", "authors", "keyword", "keywords", "tokens"];
+const HARMLESS_WORDS: [&str; 7] = ["author", "authors", "keyword", "keywords", "tokenizer", "tokenizers", "tokens"];
+/// Environment variables whose names contain one of these have secrets in their values: the path of a webhook is one, and
+/// connection strings have passwords in many notations.
+const SECRET_PARTS_OF_VARIABLES: [&str; 7] =
+    ["connection_string", "database_url", "db_url", "dsn", "passphrase", "passwd", "webhook"];
 
 /// Whether the value of a header or query parameter with this name is a secret.
 pub(crate) fn is_secret_name(name: &str) -> bool {
     let name = words(name);
     let rest: String = name.split('_').filter(|word| !HARMLESS_WORDS.contains(word)).collect();
     name == "code" || names_secret(&name) || SECRET_PARTS_OF_PARAMETERS.iter().any(|part| rest.contains(part))
+}
+
+/// Whether the value of an environment variable is a secret or contains one: by its name, as a URL with a user or a secret
+/// parameter, or as a key that a service generated.
+pub(crate) fn is_secret_variable(name: &str, value: &str) -> bool {
+    let named = words(name);
+    is_secret_name(name)
+        || SECRET_PARTS_OF_VARIABLES.iter().any(|part| named.contains(part))
+        || has_secret(value)
+        // Proxies are also given without a scheme.
+        || (named.ends_with("proxy") && masked_proxy(value) != value)
+}
+
+/// Whether there is a secret in a value. Paths can have `//` and `@`, so only a scheme makes a URL.
+fn has_secret(value: &str) -> bool {
+    let in_url = value.contains("://") && masked_text(value) != value;
+    in_url || !named_values(value).is_empty() || !keys(value).is_empty()
 }
 
 /// Whether the value of a JSON member with this name is a secret, whatever it is. `name` is the output of [`words`].
@@ -500,6 +521,36 @@ mod tests {
             assert!(!is_secret_name(name), "{name}");
         }
         assert!(is_secret_name("code") && is_secret_name("sessionkey") && is_secret_name("subscription-key"));
+    }
+
+    #[test]
+    fn variables_with_secrets_are_found_by_name_and_by_value() {
+        for (name, value) in [
+            ("HF_TOKEN", "x"),
+            ("OPENAI_API_KEY", "x"),
+            ("SLACK_WEBHOOK_URL", "https://hooks.slack.com/services/T0/B0/x"),
+            ("SENTRY_DSN", "x"),
+            ("DATABASE_URL", "postgres:///x"),
+            ("BACKEND", "postgres://me:pw@db/x"),
+            ("HTTP_PROXY", "http://me:pw@proxy:3128"),
+            ("https_proxy", "me:pw@proxy:3128"),
+            ("STORE", "https://s3/x?X-Amz-Signature=abc"),
+            ("OPTIONS", "--header 'Authorization: Bearer abcdef123456'"),
+            ("MY_SERVICE", "sk-abcDEF123456"),
+        ] {
+            assert!(is_secret_variable(name, value), "{name}={value}");
+        }
+        for (name, value) in [
+            ("PATH", "/usr/bin:/opt//openssl@3/bin"),
+            ("HTTP_PROXY", "http://proxy:3128"),
+            ("TOKENIZERS_PARALLELISM", "false"),
+            ("HF_HUB_OFFLINE", "1"),
+            ("LANG", "en_US.UTF-8"),
+            ("CUDA_VISIBLE_DEVICES", "0"),
+            ("LS_COLORS", "rs=0:di=01;34"),
+        ] {
+            assert!(!is_secret_variable(name, value), "{name}={value}");
+        }
     }
 
     #[test]

@@ -380,6 +380,10 @@ fn ringmark(folder: &Path, arguments: &[&str]) -> Output {
     command.current_dir(folder).arg("compare").args(arguments).output().unwrap()
 }
 
+fn table_of(path: &Path, sql: &str) {
+    rusqlite::Connection::open(path).unwrap().execute_batch(sql).unwrap();
+}
+
 #[test]
 fn compare_reads_folders_of_sweeps_and_reports_errors_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
@@ -392,6 +396,35 @@ fn compare_reads_folders_of_sweeps_and_reports_errors_in_one_line() {
     assert_eq!(output.status.code(), Some(0), "{text}");
     assert!(text.contains("Concurrency 2: B against A:") && text.contains("Concurrency 4: B against A:"), "{text}");
     assert!(std::fs::read_to_string(place("page.html")).unwrap().contains(">Concurrency 4</span>"));
+    // A file of that name that another program made is skipped, and an old one of ours without its columns too.
+    std::fs::create_dir_all(place("ra/foreign")).unwrap();
+    let foreign = place("ra/foreign/benchmark_data.db");
+    let mut runs =
+        std::fs::read_dir(place("ra")).unwrap().flatten().map(|entry| entry.path().join("benchmark_data.db"));
+    let ours = runs.find(|path| path.is_file() && *path != foreign).unwrap();
+    let report = |what: &Path| {
+        let output = Command::new(env!("CARGO_BIN_EXE_ringmark")).arg("report").arg(what).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    table_of(&foreign, "CREATE TABLE result (id INTEGER)");
+    let without_column = || {
+        std::fs::copy(&ours, &foreign).unwrap();
+        table_of(&foreign, "ALTER TABLE request RENAME COLUMN early TO other");
+    };
+    for (made, why) in
+        [(None, "is not a ringmark database: "), (Some(&without_column), "database (no such column: early): ")]
+    {
+        made.into_iter().for_each(|make| make());
+        let output = ringmark(folder.path(), &["ra", "rb"]);
+        let skipped = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{skipped}");
+        for line in [skipped, report(&place("ra")).1] {
+            assert!(line.starts_with("skipped: ") && line.contains(why) && line.lines().count() == 1, "{line}");
+        }
+        let (status, error) = report(&foreign);
+        assert!(status == Some(2) && error.contains(why) && error.len() < 300 && error.lines().count() == 1, "{error}");
+    }
+    std::fs::remove_file(&foreign).unwrap();
     std::fs::write(place("broken.db"), "no database").unwrap();
     std::fs::create_dir(place("empty")).unwrap();
     for (arguments, what) in [

@@ -10,7 +10,7 @@ use ringmark::plan::Save;
 use ringmark::record::clock_exchange::ClockExchange;
 use ringmark::record::facts::{ClockOffset, ClockPair, RunEnd, RunFacts, ShardFacts};
 use ringmark::record::share::Share;
-use ringmark::record::{Block, CollectorMessage, Failure, Outcome, Phase};
+use ringmark::record::{Block, CollectorMessage, Failure, Outcome, Phase, WorkerReport};
 use ringmark::report::merge::{Merged, groups};
 use ringmark::report::shards::{are_shards, same_prompts};
 use ringmark::report::{from_database, html, json, measured, screen};
@@ -53,6 +53,8 @@ struct Other {
     lag_ms: u64,
     /// Requests that it could not store.
     rows_lost: u64,
+    /// The cores of its workers.
+    cores: Vec<u16>,
 }
 
 struct Call<'a> {
@@ -112,6 +114,10 @@ impl Call<'_> {
         // One process has one worker here; so has the first shard, and the others none.
         if share.is_none_or(Share::is_first) {
             messages.push(CollectorMessage::Worker(Box::new(report(Phase::Measured))));
+        }
+        for (worker, core) in (0u32..).zip(&other.cores) {
+            let report = WorkerReport { worker, core: Some(*core), ..report(Phase::Measured) };
+            messages.push(CollectorMessage::Worker(Box::new(report)));
         }
         collect(&path, start, messages);
         let shard_start = share.map(|_| clock);
@@ -211,13 +217,22 @@ fn wrong_wall_clocks_are_corrected() {
         assert_eq!(summary.series.ttft_s.value(990), whole.series.ttft_s.value(990));
         assert_eq!(summary.series.latency_s.value(500), whole.series.latency_s.value(500));
         assert!(merged.render(200).contains("Requests per second: "), "{}", merged.render(200));
+        let (low, high) = joint.requests_per_s.unwrap();
+        let page = html::page(&[html::Run::from_merged(merged).unwrap()], Language::En);
+        let ends = format!("<td>Requests per second</td><td>{low:.4}</td><td>{high:.4}</td>");
+        assert!(page.contains(&ends) && page.contains("All shards measured from"), "{ends}");
         clear(folder.path());
         // The same, unknown: no figure of all shards can be trusted.
         let merged = merge(&call.store_shards(2, &[Other::default(), other(None)]), false);
         let finding = Finding::ShardClocksUnknown { shards: vec![1] };
         assert!(merged.measured.summary.findings.contains(&finding) && merged.measured.summary.is_void());
         assert_eq!(merged.joint.requests_per_s, None);
-        assert!(merged.json()["Joint figures"]["requests_per_s"].is_null());
+        let json = merged.json();
+        assert!(
+            json["Joint figures"]["requests_per_s"].is_null()
+                && json["Joint figures"]["all_shards_measured_s"].is_null()
+        );
+        assert!(json["Request throughput (req/s)"].is_null() && json["Peak concurrency"].is_null(), "{json:#}");
         clear(folder.path());
     }
 }
@@ -319,6 +334,14 @@ fn a_killed_shard_ends_the_joint_figures() {
     // Its gaps are those of the page and of exports as well.
     let page = html::page(&[html::Run::from_merged(merged).unwrap()], Language::En);
     assert!(page.contains("Shards") && page.contains("Clock offset"));
+    for part in [
+        "was the slowest: p99 send lag",
+        "All shards measured from 0.0200 s to 4.270 s.",
+        "At least",
+        "Requests per second",
+    ] {
+        assert!(page.contains(part), "{part}");
+    }
 }
 
 /// A killed shard of which nothing is stored after the start proves no time.
@@ -351,7 +374,7 @@ fn a_late_shard_begins_the_joint_figures() {
     assert_eq!((summary.counts.scheduled, summary.counts.ok), (700, 700));
     assert!((summary.time_s.unwrap() - 7.02).abs() < 1e-9, "{:?}", summary.time_s);
     assert_eq!(summary.series.itl_s.count, 2 * 700);
-    assert_eq!(summary.concurrency.peak, 3, "requests before it are still in flight");
+    assert_eq!(summary.concurrency.peak, Some(3), "requests before it are still in flight");
     // A few milliseconds are within what machines do.
     clear(folder.path());
     let merged = merge(&call.store_shards(3, &[Other::default(), Other { late_ms: 20, ..Other::default() }]), false);
@@ -397,7 +420,33 @@ fn an_uneven_split_is_reported() {
     let uneven = Finding::ShardsUneven { shard: 1, alone_ns: 1_970_000_000, span_ns: 3_981_000_000 };
     assert!(findings.contains(&uneven), "{findings:?}");
     let (from, to) = merged.joint.together_s.unwrap();
-    assert!((from - 0.01).abs() < 1e-9 && (to - 2.011).abs() < 1e-9, "{from} {to}");
+    // Its last request began at 1.99 s and ended 21 ms later: in between, a slot was idle.
+    assert!((from - 0.01).abs() < 1e-9 && (to - 1.99).abs() < 1e-9, "{from} {to}");
+}
+
+/// Shards on one machine whose workers have the same cores delay each other.
+#[test]
+fn shards_on_the_same_cores_are_named() {
+    let requests = evenly(60);
+    // Cores of each shard, and whether it has a machine of its own.
+    let found = |shards: [(&[u16], bool); 3]| {
+        let folder = tempfile::tempdir().unwrap();
+        let call = Call { folder: folder.path(), requests: &requests, plan_hash: "aa" };
+        let others = shards.map(|(cores, apart)| Other {
+            cores: cores.to_vec(),
+            ticks_later_ms: apart.then_some(3),
+            offset: apart.then_some(ClockOffset::default()),
+            ..Other::default()
+        });
+        let findings = merge(&call.store_shards(3, &others), false).measured.summary.findings;
+        findings.into_iter().filter(|finding| matches!(finding, Finding::ShardsShareCores { .. })).collect::<Vec<_>>()
+    };
+    let shared = Finding::ShardsShareCores { shards: vec![0, 2], cores: vec![1] };
+    assert_eq!(found([(&[0, 1], false), (&[2, 3], false), (&[1, 4], false)]), [shared]);
+    let all = Finding::ShardsShareCores { shards: vec![0, 1, 2], cores: vec![5, 6] };
+    assert_eq!(found([(&[5, 6], false), (&[5, 9], false), (&[6, 7], false)]), [all]);
+    assert_eq!(found([(&[0], false), (&[1], false), (&[2], false)]), []);
+    assert_eq!(found([(&[0, 1], false), (&[0, 1], true), (&[0, 1], true)]), [], "other machines have other cores");
 }
 
 /// The machine of one shard sends later than the others by far.
@@ -410,6 +459,10 @@ fn a_slow_shard_is_named() {
         let folder = tempfile::tempdir_in(call.folder).unwrap();
         let call = Call { folder: folder.path(), ..call };
         let merged = merge(&call.store_shards(3, &lags_ms.map(|lag_ms| Other { lag_ms, ..Other::default() })), false);
+        let largest_ms = *lags_ms.iter().max().unwrap();
+        let slowest = merged.json()["Slowest shard"].clone();
+        assert_eq!(slowest["send_lag_p99_ns"], largest_ms * 1_000_000);
+        assert_eq!(lags_ms[slowest["shard"].as_u64().unwrap() as usize], largest_ms);
         let mut findings = merged.measured.summary.findings.into_iter();
         findings.find(|finding| matches!(finding, Finding::ShardSlow { .. }))
     };

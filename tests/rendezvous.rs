@@ -165,6 +165,20 @@ fn different_plans_are_an_error_on_every_shard() {
     });
 }
 
+#[test]
+fn another_version_is_an_error_on_every_shard() {
+    each_transport(|how| {
+        let plans: Vec<_> = (0..3).map(|index| shard(index, 3, &how, TIMEOUT)).collect();
+        let errors = all(&plans, |index, opened| {
+            let opened = opened.unwrap();
+            let mut rendezvous = if index == 1 { opened.with_version("99.1") } else { opened };
+            rendezvous.share_call((index == 0).then(call), RUNNING).unwrap_err().to_string()
+        });
+        let expected = format!("shard 1 has another version (99.1) than shard 0 ({})", env!("CARGO_PKG_VERSION"));
+        assert!(errors.iter().all(|error| *error == expected), "{errors:?}");
+    });
+}
+
 /// A shard whose clock is ahead by an hour finds that out, and begins with the others.
 #[test]
 fn shards_whose_clocks_differ_start_at_the_same_time() {

@@ -12,6 +12,7 @@ use ringmark::record::delivery::SilentKind;
 use ringmark::record::facts::{Mode, RunEnd, RunFacts};
 use ringmark::record::{Block, CollectorMessage, Failure, Outcome, Phase, WorkerReport};
 use ringmark::report::{from_database, html, json, overview, screen};
+use ringmark::stats::throughput::{SteadyThroughput, Throughput};
 use ringmark::stats::{Finding, Summary};
 use ringmark::time::Tick;
 use unicode_width::UnicodeWidthStr;
@@ -165,14 +166,111 @@ fn a_screen_ends_with_the_table_of_loads_and_the_verdicts() {
 fn the_line_of_a_load_is_short() {
     let runs = sweep();
     let line = overview::one_line(&runs[1]);
-    let end = " tok/s, TTFT p99 20.0 ms, TPOT mean 9.67 ms, 1 failed";
-    assert!(line.starts_with("Concurrency 10: ") && line.ends_with(end) && line.len() <= 90, "{line}");
+    let end = " tok/s, TTFT p99 20.0 ms, TPOT 9.67 ms, 1 failed";
+    assert!(line.starts_with("Concurrency 10: ") && line.ends_with(end) && line.len() <= 80, "{line}");
     let folder = tempfile::tempdir().unwrap();
     let none = from_database(&run(folder.path(), "a.db", closed(2, 1), 0, 2)).unwrap();
     let line = overview::one_line(&none);
     let one = from_database(&run(folder.path(), "b.db", closed(1, 1), 1, 0)).unwrap();
     assert!(screen::brief(&one, 80, false).contains("\n1 request in "));
     assert!(!line.contains(['-', '∞']) && line.ends_with(", 2 failed"), "{line}");
+    // Nothing failed.
+    assert!(overview::one_line(&runs[0]).ends_with(" ms"), "{}", overview::one_line(&runs[0]));
+}
+
+/// Loads with figures of the lengths that real ones have.
+#[test]
+fn the_line_of_an_ordinary_load_fits_on_80_columns() {
+    let mut one = sweep().remove(1);
+    for (parallel, requests_per_s, tokens_per_s, ms, failed) in [
+        (1, 5.18, 104.0, 8.0, 0),
+        (8, 41.32, 12_871.4, 12.34, 0),
+        (200, 234.5, 10_432.1, 1_245.6, 12),
+        (1024, 1_234.5, 104_321.0, 31_245.6, 1_234),
+    ] {
+        (one.facts.parallel, one.counts.failed) = (Some(parallel), failed);
+        one.throughput.requests_per_s = Some(requests_per_s);
+        one.throughput.output_tokens_per_s = Some(tokens_per_s);
+        let times = [&mut one.series.ttft_s, &mut one.series.tpot_s];
+        times.into_iter().for_each(|series| {
+            series.mean = Some(ms / 1e3);
+            series.quantiles.iter_mut().for_each(|quantile| quantile.value = ms / 1e3);
+        });
+        let line = overview::one_line(&one);
+        assert!(line.width() <= 80 && line.contains(" tok/s, TTFT p99 "), "{line}");
+        assert_eq!(line.contains("failed"), failed > 0, "{line}");
+        assert!(failed > 99 || line.contains(", TPOT ") || line.width() > 60, "{line}");
+    }
+}
+
+#[test]
+fn the_notes_of_a_sweep_are_counted() {
+    let mut runs = sweep();
+    runs.iter_mut().for_each(|run| run.findings.clear());
+    let text = |runs: &[Summary]| overview::render_on_screen(&runs.iter().collect::<Vec<_>>(), None, 80, false);
+    assert!(!text(&runs).contains("Findings of single runs"));
+    runs.iter_mut().for_each(|run| run.findings.push(Finding::SamePrompt));
+    assert!(text(&runs).contains("\nFindings of single runs:\n1 note in performance_summary.txt\n"), "{}", text(&runs));
+    runs[1].findings.push(Finding::Killed);
+    let text = text(&runs);
+    assert!(
+        text.contains("Caution: Concurrency 10: ") && text.contains("\n1 note in performance_summary.txt\n"),
+        "{text}"
+    );
+}
+
+/// What no figure of the run shows is not printed as none.
+#[test]
+fn a_mean_that_is_rounded_to_none_is_shown_by_its_bound() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let mut block = Block::new(0);
+    (0..40).for_each(|index| push_ok(&mut block, index, index * 60, &[20, 20, 20]));
+    let worker = CollectorMessage::Worker(Box::new(report(Phase::Measured)));
+    collect(&path, start(closed(40, 1), Save::Text), vec![CollectorMessage::Block(block), worker]);
+    let text = screen::brief(&from_database(&path).unwrap(), 80, false);
+    for name in ["| ITL (ms)     | ≤ 0.0", "| TPOT (ms)    | ≤ 0.0", "| TTFT (ms)    |  20.00 |"] {
+        assert!(text.contains(name), "{name}: {text}");
+    }
+}
+
+/// Where the steady state has the throughput of the whole run, only the file has both.
+#[test]
+fn the_steady_throughput_is_on_the_screen_if_it_differs() {
+    let mut run = sweep().remove(0);
+    let whole = run.throughput.requests_per_s.unwrap();
+    for (steady, is_shown) in [(whole, false), (whole * 1.009, false), (whole * 1.02, true), (whole * 0.9, true)] {
+        let throughput = Throughput { requests_per_s: Some(steady), ..Throughput::default() };
+        let part = SteadyThroughput { from_s: 0.1, span_s: 2.0, requests: 19, throughput, tail_s: 0.1, waiting: 1 };
+        run.steady_throughput = Some(part);
+        assert_eq!(screen::brief(&run, 80, false).contains("Steady request throughput"), is_shown, "{steady} {whole}");
+        assert!(screen::render(&run, 80).contains("Steady request throughput"));
+    }
+}
+
+/// A share of 100 % beside an objective that is missed is explained.
+#[test]
+fn requests_within_the_slo_have_the_criteria_of_requests() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |slo: &str| {
+        let facts = RunFacts { slo: slo.to_string(), ..closed(20, 1) };
+        let path = run(folder.path(), "a.db", facts, 20, 0);
+        let (summary, page) =
+            (from_database(&path).unwrap(), html::from_databases(&[&path].map(PathBuf::from), Language::En));
+        std::fs::remove_file(path).unwrap();
+        (summary, page.unwrap())
+    };
+    let (summary, page) = run("p99_itl<=5ms");
+    let note = "Requests within SLO: those that succeeded; no single request is judged by p99_itl<=5ms";
+    for text in [screen::brief(&summary, 100, false), screen::render(&summary, 100)] {
+        assert!(text.contains("| Requests within SLO (%)") && text.contains(note), "{text}");
+    }
+    assert!(page.contains("no single request is judged by p99_itl&lt;=5ms"), "{page}");
+    let (summary, _) = run("p99_itl<=5ms p99_ttft<=1 rps>=1");
+    let text = screen::brief(&summary, 120, false);
+    assert!(text.contains("judged by p99_ttft<=1 s; no single request is judged by p99_itl<=5ms, rps>=1"), "{text}");
+    let (summary, _) = run("p99_ttft<=1");
+    assert!(!screen::brief(&summary, 120, false).contains("no single request"));
 }
 
 /// A run of which `ok` of `planned` requests ended before it was interrupted.
@@ -306,7 +404,7 @@ fn a_tpot_that_is_a_range_has_both_ends_everywhere() {
             && brief.contains("| TPOT to (ms)   |  7.14 |"),
         "{brief}"
     );
-    assert!(overview::one_line(&summary).contains("TPOT mean ~4.29"), "{}", overview::one_line(&summary));
+    assert!(overview::one_line(&summary).contains("TPOT ~4.29"), "{}", overview::one_line(&summary));
     let page = html::from_databases(std::slice::from_ref(&path), Language::En).unwrap();
     for what in ["TPOT from (ms)", "TPOT to (ms)", "4.29 ms (4.29 ms … 7.14 ms)"] {
         assert!(page.contains(what), "{what}");
@@ -352,7 +450,7 @@ fn a_tpot_within_its_range_is_shown_beside_the_ends() {
     for row in ["| TPOT (ms)      | 10.00 |", "| TPOT from (ms) |  7.50 |", "| TPOT to (ms)   | 10.00 |"] {
         assert!(brief.contains(row), "{brief}");
     }
-    assert!(overview::one_line(&summary).contains("TPOT mean ~10.0"), "{}", overview::one_line(&summary));
+    assert!(overview::one_line(&summary).contains("TPOT ~10.0"), "{}", overview::one_line(&summary));
     let page = html::from_databases(std::slice::from_ref(&path), Language::En).unwrap();
     let card = page.find("TPOT, median").map(|at| page[at..].chars().take(120).collect::<String>());
     assert!(card.as_ref().is_some_and(|card| card.contains("<b>10 ms (7.5 ms … 10 ms)</b>")), "{card:?}");
@@ -516,11 +614,7 @@ fn small_values_have_three_digits_and_few_samples_are_marked() {
     assert!(text.contains("0.00000420 |") && text.contains("<=0.0000244 |"), "{text}");
     // The error of a timestamp exceeds 4.2 µs.
     assert!(text.contains("\n<= this client's error exceeds the figure"), "{text}");
-    assert!(
-        overview::one_line(&run).contains("TTFT p99 1.00 ms, TPOT mean 0.00420 ms"),
-        "{}",
-        overview::one_line(&run)
-    );
+    assert!(overview::one_line(&run).contains("TTFT p99 1.00 ms, TPOT 0.00420 ms"), "{}", overview::one_line(&run));
     assert!(text.contains("0.00300 |") && text.contains("* fewer than 10 samples lie beyond"), "{text}");
     let steady = screen::render(&run, 200);
     let (_, steady) = steady.split_once("Steady part").unwrap();
@@ -595,57 +689,104 @@ fn refused_requests_miss_latency_objectives() {
     assert!(slo["value"].is_null() && slo["decided by failures"] == true && slo["met"] == false, "{slo}");
 }
 
-#[test]
-fn shards_are_read_as_one_run() {
+/// A hundred requests in ten seconds, by a machine whose monotonic clock shows `later_ns` more and whose wall clock is ahead
+/// by `ahead_ns`.
+fn process(path: &Path, seed: u64, (later_ns, ahead_ns): (u64, i64), clock_domain: &str) {
     use ringmark::record::facts::ClockPair;
-    use ringmark::report::{html, measured, shards};
-    let folder = tempfile::tempdir().unwrap();
-    // The same ten seconds on two machines whose clocks have different origins.
-    let shard = |name: &str, seed: u64, later_ns: u64| {
-        let mut block = Block::new(0);
-        for index in 0..100 {
-            push_ok(&mut block, index, index * 100, &[20 + seed, 99]);
+    let mut block = Block::new(0);
+    for index in 0..100 {
+        push_ok(&mut block, index, index * 100, &[20 + seed, 99]);
+    }
+    for record in &mut block.records {
+        for tick in [&mut record.due, &mut record.end] {
+            tick.0 += later_ns;
         }
-        for record in &mut block.records {
-            for tick in [&mut record.due, &mut record.end] {
-                tick.0 += later_ns;
-            }
-            for tick in [&mut record.picked, &mut record.write_start, &mut record.first_token, &mut record.last_token] {
-                *tick = tick.map(|tick| tick.plus_ns(later_ns));
-            }
+        for tick in [&mut record.picked, &mut record.write_start, &mut record.first_token, &mut record.last_token] {
+            *tick = tick.map(|tick| tick.plus_ns(later_ns));
         }
-        block.arrivals.iter_mut().for_each(|tick| tick.0 += later_ns);
-        let path = folder.path().join(name);
-        let mut start = start(closed(100, 1), Save::Text);
-        start.arguments_json = format!(r#"{{"parallel":[1],"seed":{seed}}}"#);
-        start.clock = ClockPair { tick_ns: records::ORIGIN + later_ns, unix_ns: records::UNIX };
-        collect(
-            &path,
-            start,
-            vec![CollectorMessage::Block(block), CollectorMessage::Worker(Box::new(report(Phase::Measured)))],
-        );
-        path
-    };
-    let paths = [shard("a.db", 1, 0), shard("b.db", 2, 5_000_000_000_000)];
-    let runs = paths.each_ref().map(|path| measured(path).unwrap());
-    assert!(shards::are_shards(&runs));
-    let merged = shards::measured(&paths, &[]).unwrap();
-    let s = &merged.summary;
-    assert_eq!((s.counts.scheduled, s.counts.ok, s.concurrency.peak, s.client.workers), (200, 200, 2, 2));
-    assert_eq!(s.facts.parallel, Some(2));
-    assert!((s.time_s.unwrap() - 10.0).abs() < 1e-9, "{:?}", s.time_s);
-    assert!((s.throughput.requests_per_s.unwrap() - 20.0).abs() < 1e-6);
-    assert_eq!(s.series.ttft_s.value(500).map(|s| (s * 1e3).round()), Some(21.0));
-    assert!(!s.is_void(), "{:?}", s.findings);
-    assert!(
-        html::page(
-            &[html::Run::from_measured(shards::measured(&paths, &[]).unwrap()).unwrap()],
-            ringmark::spec::Language::En
-        )
-        .contains("200")
+    }
+    block.arrivals.iter_mut().for_each(|tick| tick.0 += later_ns);
+    let facts = RunFacts { clock_domain: clock_domain.to_string(), ..closed(100, 1) };
+    let mut start = start(facts, Save::Text);
+    start.arguments_json = format!(r#"{{"parallel":[1],"seed":{seed}}}"#);
+    start.clock = ClockPair { tick_ns: records::ORIGIN + later_ns, unix_ns: records::UNIX + ahead_ns };
+    collect(
+        path,
+        start,
+        vec![CollectorMessage::Block(block), CollectorMessage::Worker(Box::new(report(Phase::Measured)))],
     );
-    let later = shard("c.db", 3, 0);
-    assert!(!shards::are_shards(&[measured(&later).unwrap()]), "one run is none");
+}
+
+/// Processes that were started one by one at the same time on one machine: its monotonic clock aligns them, whatever its
+/// wall clock showed when each began.
+#[test]
+fn processes_of_one_machine_are_read_as_one_run() {
+    use ringmark::report::{html, measured, shards};
+    for ahead_ns in [0, 2_000_000_000, -2_000_000_000, 3_600_000_000_000] {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = ["a.db", "b.db"].map(|name| folder.path().join(name));
+        process(&paths[0], 1, (0, 0), "boot time:[1]");
+        process(&paths[1], 2, (0, ahead_ns), "boot time:[1]");
+        let runs = paths.each_ref().map(|path| measured(path).unwrap());
+        assert!(shards::are_shards(&runs));
+        let merged = shards::measured(&paths, &[]).unwrap();
+        let s = &merged.summary;
+        assert_eq!((s.counts.scheduled, s.counts.ok, s.concurrency.peak, s.client.workers), (200, 200, Some(2), 2));
+        assert_eq!(s.facts.parallel, Some(2));
+        assert!((s.time_s.unwrap() - 10.0).abs() < 1e-9, "{:?}", s.time_s);
+        assert!((s.throughput.requests_per_s.unwrap() - 20.0).abs() < 1e-6);
+        assert_eq!(s.series.ttft_s.value(500).map(|s| (s * 1e3).round()), Some(21.0));
+        assert!(!s.is_void() && s.findings.contains(&Finding::Shards { shards: 2 }), "{:?}", s.findings);
+        let page = html::page(&[html::Run::from_measured(merged).unwrap()], ringmark::spec::Language::En);
+        assert!(page.contains("200") && page.contains("Requests in flight"));
+        assert!(!shards::are_shards(&runs[..1]), "one run is none");
+    }
+}
+
+/// Processes of several machines, or of a version that did not store its clock: wall clocks are not trusted, so what depends
+/// on them is unknown, and the result is void.
+#[test]
+fn processes_with_unrelated_clocks_have_no_joint_figures() {
+    use ringmark::report::{html, shards};
+    for ahead_ns in [0, 2_000_000_000, -2_000_000_000] {
+        for (domains, later_ns) in [(["one", "two"], 5_000_000_000_000), (["", ""], 0), (["one", ""], 0)] {
+            let folder = tempfile::tempdir().unwrap();
+            let paths = ["a.db", "b.db"].map(|name| folder.path().join(name));
+            process(&paths[0], 1, (0, 0), domains[0]);
+            process(&paths[1], 2, (later_ns, ahead_ns), domains[1]);
+            let merged = shards::measured(&paths, &[]).unwrap();
+            let s = &merged.summary;
+            assert!(
+                s.is_void() && s.findings.contains(&Finding::ProcessClocksUnknown { processes: 2 }),
+                "{:?}",
+                s.findings
+            );
+            assert_eq!(s.findings.len(), 1, "{:?}", s.findings);
+            assert_eq!(
+                (s.time_s, s.concurrency.peak, s.concurrency.mean, s.rates.sent_per_s),
+                (None, None, None, None)
+            );
+            assert_eq!((s.throughput, s.steady_throughput.is_none()), (Default::default(), true));
+            // A request's own times need no other clock.
+            assert_eq!((s.counts.ok, s.series.ttft_s.value(500).map(|s| (s * 1e3).round())), (200, Some(21.0)));
+            let json = json::summary(s);
+            for key in [
+                "Time taken for tests (s)",
+                "Request throughput (req/s)",
+                "Output token throughput (tok/s)",
+                "Peak concurrency",
+            ] {
+                assert!(json.get(key).is_some_and(serde_json::Value::is_null), "{key} {json:#}");
+            }
+            let text = screen::render(s, 120);
+            assert!(text.contains("differ by an unknown amount"), "{text}");
+            let page = html::page(&[html::Run::from_measured(merged).unwrap()], ringmark::spec::Language::En);
+            assert!(page.contains("Percentile curves") && !page.contains("Requests in flight"));
+            let files = paths.map(|path| path.into_os_string());
+            let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_ringmark"));
+            assert_eq!(program.arg("report").args(files).output().unwrap().status.code(), Some(3));
+        }
+    }
 }
 
 /// Damaged and foreign databases have any number anywhere.
@@ -768,8 +909,18 @@ fn the_result_at_a_glance_fits_a_small_screen() {
         "Throughput: ",
         "| TPOT from (ms) |",
         "✗ p99_ttft<=19ms",
-        "Error of this client",
+        "Own error at p50: ",
     ];
+    let trust = |summary: &Summary| {
+        let text = screen::brief(summary, 200, false);
+        text.lines().find(|line| line.starts_with("Own error at p50: ")).unwrap_or_default().to_string()
+    };
+    let line = trust(&summary);
+    assert!(line.width() <= 80 && line.contains(" of TTFT, ") && line.contains(" of ITL; 1 void"), "{line}");
+    let mut calm = summary.clone();
+    calm.findings = vec![Finding::Killed, Finding::AtOnce, Finding::SamePrompt, Finding::SameSeed];
+    let line = trust(&calm);
+    assert!(line.width() <= 80 && line.ends_with("; 2 cautions, 2 notes"), "{line}");
     for width in [80, 200] {
         let text = end(&summary, width);
         first_and_last.iter().chain(&["Void: "]).for_each(|part| {

@@ -9,10 +9,14 @@ use chinese::halves::half;
 use chinese::without_flag_spans;
 use records::{closed, collect, push_failed, push_ok, report, start};
 use ringmark::plan::Save;
-use ringmark::plan::sla::SearchPlan;
+use ringmark::plan::sla::{SearchPlan, Space};
 use ringmark::record::facts::{ConversationFacts, Refusal, RunFacts};
 use ringmark::record::{Block, CollectorMessage, Failure, Outcome, Phase};
+use ringmark::report::compare::{self, Comparison, Side};
 use ringmark::report::html::from_databases;
+use ringmark::report::search::json as search_json;
+use ringmark::report::{from_database, measured, search_glance};
+use ringmark::search::{StoredSearchRun, find_searches};
 use ringmark::spec::{Language, SlaSpec, Spec};
 use ringmark::store::RunStart;
 use ringmark::store::writer::add_refusals;
@@ -381,17 +385,21 @@ fn the_best_load_that_met_the_objectives_is_quoted() {
     assert!(missed.contains("<td class=\"bad\">28.0* ✗</td>"), "{missed}");
 }
 
+/// A run of which all tokens of a response arrive at once.
+fn of_one_arrival(path: &Path, facts: RunFacts) {
+    let mut block = Block::new(0);
+    (0..90).for_each(|index| push_ok(&mut block, index, index * 100, &[20, 20, 20]));
+    let messages = vec![CollectorMessage::Block(block), CollectorMessage::Worker(Box::new(report(Phase::Measured)))];
+    collect(path, start(facts, Save::Text), messages);
+}
+
 /// The bound of a figure that the client's error exceeds stands wherever the figure does.
 #[test]
 fn objectives_have_the_bounds_of_the_table() {
     let folder = tempfile::tempdir().unwrap();
-    let mut block = Block::new(0);
-    // All tokens of a response arrive at once.
-    (0..90).for_each(|index| push_ok(&mut block, index, index * 100, &[20, 20, 20]));
     let path = folder.path().join("a.db");
-    let messages = vec![CollectorMessage::Block(block), CollectorMessage::Worker(Box::new(report(Phase::Measured)))];
     let facts = RunFacts { slo: "p99_itl<=5ms p99_latency<=30ms avg_itl<=5ms".to_string(), ..closed(90, 1) };
-    collect(&path, start(facts, Save::Text), messages);
+    of_one_arrival(&path, facts);
     let page = half(&from_databases(&[path], Language::En).unwrap(), Language::En);
     let section = |id: &str| page.split(&format!("id=\"{id}\"")).nth(1).unwrap().split("<h2").next().unwrap();
     let cells = |html: &str| {
@@ -407,6 +415,77 @@ fn objectives_have_the_bounds_of_the_table() {
     let percentiles = section("percentiles");
     let row = percentiles.split("<td>99%</td>").nth(1).unwrap().split("</tr>").next().unwrap();
     assert!(cells(row)[2].starts_with("≤ "), "{row}");
+    // The bound meets the objectives as the value does.
+    assert!(!page.contains("this client's error exceeds"), "{page}");
+}
+
+/// The part of a page from these words to the end of their figure.
+fn figure_of<'a>(page: &'a str, title: &str) -> &'a str {
+    page.split(title).nth(1).unwrap_or_else(|| panic!("{title}")).split("</figure>").next().unwrap()
+}
+
+/// The same of a search, whose objective the bound does not meet.
+#[test]
+fn searches_have_the_bounds_of_the_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let plan = SearchPlan { space: Space { upper: 1.0, ..search("p99_itl<=1us").space }, ..search("p99_itl<=1us") };
+    let slo = "p99_itl<=1us".to_string();
+    of_one_arrival(&path, RunFacts { search: Some(plan), ..closed(90, 1) });
+    let page = from_databases(std::slice::from_ref(&path), Language::En).unwrap();
+    let sentence = "1 user at p99 ITL at most 0.001 ms: ";
+    let open = "; this client&#39;s error exceeds p99 ITL, whose true value is at most 0.0";
+    let quote = |page: &str| page.split("class=\"quote\">").nth(1).unwrap().split("</p>").next().unwrap().to_string();
+    let of_search = quote(&half(&page, Language::En));
+    assert!(of_search.starts_with(sentence) && of_search.contains(open), "{of_search}");
+    assert!(quote(&half(&page, Language::Zh)).contains("；客户端误差超过 p99 ITL，其真实值不高于 0.0"));
+    let table = page.split("Loads that were tried").nth(1).unwrap().split("<figure").next().unwrap();
+    assert!(table.contains("* (≤ 0.0") && table.contains("measurement error exceeds the figure"), "{table}");
+    let chart = figure_of(&page, "p99_itl · over load, with its bounds</span>");
+    assert!(chart.contains("class=\"atmost") && !chart.contains("data-v=\"1|0|"), "{chart}");
+    let runs = from_database(&path).unwrap();
+    let stored = find_searches(&[StoredSearchRun { summary: &runs, refusals: &[] }]).remove(0);
+    let json = search_json(&stored.plan, &stored.probes, &stored.selections, true);
+    let bound = json["probes"][0]["metric_upper_bounds"]["p99_itl"].as_f64().unwrap();
+    assert!(bound > 1e-6 && json["selections"][0]["uncertain_metrics"][0] == "p99_itl", "{json:#}");
+    let text = search_glance::render(&[&runs], &stored, "", 80, false);
+    let flowing = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        flowing.contains(&open.replace("&#39;", "'")) && flowing.contains("≤ this client's error exceeds"),
+        "{text}"
+    );
+    // The objectives of a run are quoted in the same way.
+    let path = folder.path().join("b.db");
+    of_one_arrival(&path, RunFacts { slo, ..closed(90, 1) });
+    let of_run = quote(&half(&from_databases(&[path], Language::En).unwrap(), Language::En));
+    assert!(of_run.starts_with(sentence) && of_run.contains(open), "{of_run}");
+}
+
+/// The same of the two sides of a comparison.
+#[test]
+fn comparisons_have_the_bounds_of_the_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    ["a.db", "b.db"].iter().for_each(|name| of_one_arrival(&path(name), closed(90, 1)));
+    let [a, b] = ["a.db", "b.db"].map(|name| measured(&path(name)).unwrap());
+    let sides = [("a.db", &a), ("b.db", &b)];
+    let sides = sides.map(|(name, run)| Side { name: name.to_string(), runs: vec![run] });
+    let comparison = Comparison::of_sides(sides.to_vec());
+    let page = compare::html(&comparison, Language::En);
+    assert_well_formed(&page);
+    for row in
+        ["P50 ITL", "P99 ITL", "P99 TPOT"].map(|name| page.split(&format!("<td>{name} (ms)</td>")).nth(1).unwrap())
+    {
+        let row = row.split("</tr>").next().unwrap();
+        assert_eq!((row.matches("<td>≤ 0.0").count(), row.matches("<td>-</td>").count()), (2, 3), "{row}");
+    }
+    assert!(page.contains("≤ The client&#39;s measurement error") || page.contains("≤ The client's measurement error"));
+    let chart = figure_of(&page, "TPOT percentiles</span>");
+    assert!(chart.contains("class=\"atmost") && chart.contains("|≤ "), "{chart}");
+    assert!(figure_of(&page, "TTFT percentiles</span>").contains("data-v=\"0|20;"), "what is exact is a line");
+    let text = compare::render(&comparison, 120);
+    let row = text.lines().find(|line| line.starts_with("| P99 TPOT")).unwrap();
+    assert!(row.matches("≤ 0.0").count() == 2 && text.contains("\n≤ The client's measurement error"), "{text}");
 }
 
 /// A sweep of which no load can be quoted has a sentence too.
@@ -435,6 +514,28 @@ fn objectives_are_lines_of_the_charts() {
         let chart = page.split(&format!("{title}</span>")).nth(1).unwrap().split("</figure>").next().unwrap();
         assert_eq!(chart.matches("line guide").count(), count, "{title}");
     }
+    // Over the loads of a sweep, also at values of the x axis.
+    let facts =
+        |parallel| RunFacts { slo: "tps>=30 avg_tpot<=25ms p99_ttft<=30ms".to_string(), ..closed(90, parallel) };
+    let paths = [2, 8].map(|parallel| database_of(folder.path(), facts(parallel)));
+    let page = from_databases(&paths, Language::En).unwrap();
+    for (title, names) in [
+        ("Tokens per second</span>", vec!["tps&gt;=30"]),
+        ("TTFT over load</span>", vec!["p99_ttft&lt;=30ms"]),
+        ("TPOT and ITL over load</span>", vec!["avg_tpot&lt;=25ms"]),
+        ("Tokens per second and user</span>", vec!["avg_tpot&lt;=25ms"]),
+        ("Speed of a user against throughput</span>", vec!["tps&gt;=30", "avg_tpot&lt;=25ms"]),
+        ("TTFT against throughput</span>", vec!["p99_ttft&lt;=30ms", "tps&gt;=30"]),
+    ] {
+        let chart = figure_of(&page, title);
+        assert_eq!(chart.matches("line guide").count(), names.len(), "{title}: {chart}");
+        names.iter().for_each(|name| assert!(chart.contains(&format!("class=\"level\">{name}")), "{name}: {chart}"));
+    }
+    // And those of both sides of a comparison.
+    let runs = paths.map(|path| measured(&path).unwrap());
+    let side = |name: &str| Side { name: name.to_string(), runs: vec![&runs[0]] };
+    let page = compare::html(&Comparison::of_sides(vec![side("a"), side("b")]), Language::En);
+    assert!(figure_of(&page, "TTFT percentiles</span>").contains("class=\"level\">p99_ttft&lt;=30ms"));
 }
 
 #[test]

@@ -210,6 +210,52 @@ fn conversations_are_shared_exactly() {
     compare(&[3], &flags, |_| tcp(), false);
 }
 
+#[test]
+fn a_trace_is_shared_exactly() {
+    let rows = |n: usize| {
+        let (at, length) = (n * 13 % 7 + n * 9, 20 + n % 5 * 16);
+        format!(
+            "{{\"timestamp\": {at}, \"input_length\": {length}, \"output_length\": {}, \"hash_ids\": [{}]}}\n",
+            2 + n % 3,
+            n % 4
+        )
+    };
+    let file = tempfile::Builder::new().suffix(".jsonl").tempfile().unwrap();
+    std::fs::write(file.path(), (0..25).map(rows).collect::<String>()).unwrap();
+    // A tokenizer of thirty words.
+    let tokenizer = tempfile::tempdir().unwrap();
+    let words: BTreeMap<String, usize> = (0..30).map(|n| (format!("word{n}"), n)).collect();
+    let model = serde_json::json!({"type": "WordLevel", "vocab": words, "unk_token": "word0"});
+    let text = serde_json::json!({"model": model, "pre_tokenizer": {"type": "Whitespace"}}).to_string();
+    std::fs::write(tokenizer.path().join("tokenizer.json"), text).unwrap();
+    let flags = format!(
+        "--dataset trace --dataset-path {} --tokenizer-path {} --open-loop --data-seed 3 --salt 5",
+        file.path().display(),
+        tokenizer.path().display()
+    );
+    compare(&[3], &flags, dir, true);
+}
+
+/// Shard 0 alone has the witness and reads the server's metrics; both are those of the merged run.
+#[test]
+fn witness_and_server_metrics_are_kept() {
+    let (mock, folder) = (mock("ttft=2ms&itl=1ms&tokens=4"), tempfile::tempdir().unwrap());
+    let flags = format!("--parallel 4 -n 90 --witness 1 --server-metrics {}", tcp());
+    for output in ends(start(&mock, folder.path(), 3, &flags)) {
+        assert_measured(&output);
+    }
+    let merged = merge(&folder.path().join("results"));
+    let server = &merged["server"];
+    let requests = server["counts"].as_array().unwrap().iter().find(|count| count["name"] == "Requests").unwrap();
+    // The metrics of the server cover the requests of all shards and those of the witness, of which the last may be cut off.
+    let (served, sent) = (requests["server"].as_u64().unwrap(), requests["client"].as_u64().unwrap());
+    assert!(served > 90 && served.abs_diff(sent) <= 1, "{server:#}");
+    assert!(merged["Witness"]["requests"].as_u64().unwrap() > 0, "{:#}", merged["Witness"]);
+    let witnesses: Vec<bool> =
+        databases(&folder.path().join("results")).iter().map(|path| read(path).facts.witness > 0).collect();
+    assert_eq!(witnesses, [true, false, false]);
+}
+
 /// A run that only its duration ends: no number is sent twice, and none below the last one is left out.
 #[test]
 fn a_duration_is_shared() {

@@ -75,7 +75,7 @@ fn figures_equal_those_computed_by_hand() {
     assert!(close(s.series.ttft_s.min, 0.020) && close(s.series.ttft_s.max, 0.050));
     assert!(close(s.packages_per_request, (5.0 + 4.0 + 6.0) / 3.0));
     assert!(close(s.package_latency_s, (0.071 / 5.0 + 0.061 / 4.0 + 0.051 / 6.0) / 3.0));
-    assert_eq!(s.concurrency.peak, 2);
+    assert_eq!(s.concurrency.peak, Some(2));
     assert!(close(s.concurrency.mean, (71.0 + 61.0 + 5.0 + 51.0) / 122.0));
     assert_eq!(s.rates, Rates::default(), "a closed loop has no schedule");
     let steady = s.steady.as_ref().unwrap();

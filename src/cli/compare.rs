@@ -7,15 +7,15 @@ use clap::Args;
 use super::call_output::FILE_WIDTH;
 use super::documents::{is_stdout, write_json, write_text};
 use super::exit::{EarlyExit, status};
-use super::run_files::databases;
+use super::run_files::runs;
 use super::terminal::Output;
 use crate::files;
 use crate::options::Language;
+use crate::report::Measured;
 use crate::report::call_document::document;
 use crate::report::compare::{
     Comparison, Gate, Given, Limit, comparison, html, json, judge, markdown, pooled, render, render_gate, scan_limits,
 };
-use crate::report::{Measured, measured};
 use crate::spec::values;
 
 /// Flags of `ringmark compare`.
@@ -60,8 +60,15 @@ pub(crate) fn show(args: &CompareArgs) -> Result<u8, EarlyExit> {
     let output = output(args).map_err(exit)?;
     let limits = args.fail_on.as_deref().map(scan_limits).transpose();
     let limits = limits.map_err(|what| exit(format!("--fail-on: {what}")))?;
-    let places: Vec<Vec<PathBuf>> =
-        args.files.iter().map(|path| databases(path)).collect::<Result<_, _>>().map_err(exit)?;
+    let read: Vec<Vec<(PathBuf, Measured)>> =
+        args.files.iter().map(|path| runs(path)).collect::<Result<_, _>>().map_err(exit)?;
+    let mut runs: Vec<Measured> = Vec::new();
+    let mut files_of = |read: Vec<(PathBuf, Measured)>| {
+        let (files, more): (Vec<PathBuf>, Vec<Measured>) = read.into_iter().unzip();
+        runs.extend(more);
+        files
+    };
+    let places: Vec<Vec<PathBuf>> = read.into_iter().map(&mut files_of).collect();
     if places.iter().map(Vec::len).sum::<usize>() < 2 {
         return Err(exit(
             "compare needs two or more runs, but there is only one run: give more databases, or folders with databases"
@@ -71,8 +78,6 @@ pub(crate) fn show(args: &CompareArgs) -> Result<u8, EarlyExit> {
     if args.pool && places.len() < 2 {
         return Err(exit("--pool compares folders, but there is only one: give two or more".to_string()));
     }
-    let read = |path: &PathBuf| measured(path).map_err(|error| exit(error.to_string()));
-    let runs: Vec<Measured> = places.iter().flatten().map(read).collect::<Result<_, _>>()?;
     if let Some((file, _)) = places.iter().flatten().zip(&runs).find(|(_, run)| run.run.facts.shard.is_some()) {
         return Err(exit(format!(
             "{} is one shard of a load, and compare needs whole runs: 'ringmark merge' shows all shards as one run",

@@ -79,7 +79,7 @@ pub(super) fn command() -> Command {
         let more = command.get_after_long_help().or(command.get_after_help()).map(ToString::to_string);
         let examples = EXAMPLES.iter().find(|(of, _)| *of == name).map(|(_, text)| text.to_string());
         let long: Vec<String> = examples.into_iter().chain(more).collect();
-        let command = command.mut_args(with_short_help);
+        let command = command.mut_args(with_short_help).mut_args(with_both_spellings);
         match long.is_empty() {
             true => command,
             false => command
@@ -87,6 +87,19 @@ pub(super) fn command() -> Command {
                 .after_long_help(long.join("\n\n")),
         }
     })
+}
+
+/// The argument with each of its names in dashes and in underscores, as other programs and files of flags write them.
+fn with_both_spellings(argument: Arg) -> Arg {
+    let names = argument.get_long().into_iter().chain(argument.get_all_aliases().unwrap_or_default());
+    let names: Vec<String> = names.map(str::to_string).collect();
+    let mut others: Vec<String> = Vec::new();
+    for other in names.iter().flat_map(|name| [name.replace('-', "_"), name.replace('_', "-")]) {
+        if !names.contains(&other) && !others.contains(&other) {
+            others.push(other);
+        }
+    }
+    argument.aliases(others)
 }
 
 /// The argument with the first sentence of its help for `-h`.
@@ -173,6 +186,21 @@ mod tests {
         assert!(short.contains("--help") && long.contains("Examples:") && !short.contains("Examples:"));
         for line in short.lines().chain(long.lines()) {
             assert!(line.chars().count() <= 80, "{line}");
+        }
+    }
+
+    #[test]
+    fn every_name_of_a_flag_has_both_spellings() {
+        let command = command();
+        command.clone().debug_assert();
+        for argument in command.get_subcommands().flat_map(Command::get_arguments) {
+            let names: Vec<&str> =
+                argument.get_long().into_iter().chain(argument.get_all_aliases().unwrap_or_default()).collect();
+            for name in &names {
+                for other in [name.replace('-', "_"), name.replace('_', "-")] {
+                    assert!(names.contains(&other.as_str()), "--{other}");
+                }
+            }
         }
     }
 

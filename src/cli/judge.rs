@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::call_output::screen_width;
+use super::call_output::FILE_WIDTH;
+use super::documents::{is_stdout, write_text};
 use super::exit::{EarlyExit, status};
 use super::interrupt;
-use super::terminal::print;
-use crate::files;
+use super::terminal::Output;
 use crate::host::children;
 use crate::host::limits::raise_open_files;
 use crate::judge::client::PLACEHOLDERS;
@@ -19,7 +19,7 @@ use crate::judge::result_file::{FORMATS, Format, format_named};
 use crate::judge::scenario::{self, Scenario};
 use crate::judge::sheet::{self, Client};
 use crate::judge::verdict::Verdict;
-use crate::judge::{Asked, Judgement, Judging, judge, page, text};
+use crate::judge::{Asked, Judgement, Judging, judge, page, processes, text};
 use crate::server::local;
 
 /// Flags of `ringmark judge`.
@@ -38,6 +38,9 @@ pub struct JudgeArgs {
     /// Requests that the command asks for
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     number: Option<u64>,
+    /// The prompts of these requests all differ: a repeated one is a request that was sent again
+    #[arg(long)]
+    distinct_prompts: bool,
     /// Format of the client's result file, whose figures are compared with the true ones; see below
     #[arg(long, value_name = "FORMAT", value_parser = format_named)]
     read: Option<Format>,
@@ -50,10 +53,10 @@ pub struct JudgeArgs {
     /// Name of the client on pages and sheets [default: the program's]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Write all that was found as JSON
+    /// Write all that was found as JSON to FILE; with -, to standard output, and the texts to standard error
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Write all that was found as an HTML page
+    /// Write all that was found as an HTML page to FILE; with -, to standard output, and the texts to standard error
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     /// Show clients that were judged before side by side: files that --json wrote. No client is started
@@ -61,7 +64,7 @@ pub struct JudgeArgs {
         long,
         value_name = "FILE",
         num_args = 1..,
-        conflicts_with_all = ["scenario", "parallel", "rate", "number", "read", "result", "timeout", "name", "parameters", "command"],
+        conflicts_with_all = ["scenario", "parallel", "rate", "number", "distinct_prompts", "read", "result", "timeout", "name", "parameters", "command"],
     )]
     compare: Vec<PathBuf>,
     /// Parameters of the server that replace those of the scenario; see 'ringmark mock --help'
@@ -131,6 +134,7 @@ impl JudgeArgs {
                 rate: self.rate.or_else(|| mentions("{rate}").then_some(RATE)),
                 number: self.number.or_else(|| mentions("{number}").then_some(NUMBER)),
             },
+            distinct_prompts: self.distinct_prompts,
             read: self.read,
             result: self.result.clone(),
             timeout: Duration::from_secs(self.timeout),
@@ -150,10 +154,12 @@ pub fn run(args: &JudgeArgs) -> Result<u8, EarlyExit> {
     let kill_all = || {
         children::kill_all();
         local::kill_all();
+        processes::kill_all();
     };
     interrupt::watch(stop.clone(), || {}, kill_all).map_err(|why| error(why.to_string()))?;
     raise_open_files();
-    let width = screen_width();
+    let screen = output(args)?;
+    let width = screen.width(FILE_WIDTH);
     let mut judgements = Vec::new();
     for scenario in scenarios {
         let judged = judge(&judging, scenario, &stop);
@@ -161,24 +167,37 @@ pub fn run(args: &JudgeArgs) -> Result<u8, EarlyExit> {
             return Ok(status::INTERRUPTED);
         }
         let judgement = judged.map_err(error)?;
-        print(&format!("{}\n", text::scenario(&judgement, width)))?;
+        screen.print(&format!("{}\n", text::scenario(&judgement, width)));
         judgements.push(judgement);
     }
     if judgements.len() > 1 {
-        print(&text::summary(&judgements, width))?;
+        screen.print(&text::summary(&judgements, width));
     }
-    print(&text::score(&judgements))?;
+    screen.print(&text::score(&judgements));
     let status = exit_status(&judgements);
     write_files(args, &sheet::clients(judgements, ""))?;
+    screen.finish()?;
     Ok(status)
 }
 
 /// Shows clients that were judged before side by side.
 fn compare(args: &JudgeArgs) -> Result<u8, EarlyExit> {
     let clients = sheet::read(&args.compare).map_err(|why| EarlyExit::error(&format!("--compare: {why}")))?;
-    print(&text::side_by_side(&clients, screen_width()))?;
+    let screen = output(args)?;
+    screen.print(&text::side_by_side(&clients, screen.width(FILE_WIDTH)));
     write_files(args, &clients)?;
+    screen.finish()?;
     Ok(status::DONE)
+}
+
+/// Where the texts go.
+fn output(args: &JudgeArgs) -> Result<Output, EarlyExit> {
+    match (is_stdout(args.json.as_ref()), is_stdout(args.html.as_ref())) {
+        (true, true) => {
+            Err(EarlyExit::error("--json - and --html - both need standard output: give one of them a file"))
+        }
+        (json, html) => Ok(Output::beside_document(json || html)),
+    }
 }
 
 fn write_files(args: &JudgeArgs, clients: &[Client]) -> Result<(), EarlyExit> {
@@ -187,27 +206,19 @@ fn write_files(args: &JudgeArgs, clients: &[Client]) -> Result<(), EarlyExit> {
         let text = serde_json::to_string_pretty(&judgements);
         let mut text = text.map_err(|why| EarlyExit::error(&format!("--json: {why}")))?;
         text.push('\n');
-        write("--json", file, &text)?;
+        write_text("--json", file, &text, true)?;
     }
     if let Some(file) = &args.html {
-        write("--html", file, &page::html(clients))?;
+        write_text("--html", file, &page::html(clients), true)?;
     }
     Ok(())
 }
 
-fn write(flag: &str, file: &Path, text: &str) -> Result<(), EarlyExit> {
-    let wrong = |why: std::io::Error| EarlyExit::error(&format!("{flag} {}: {why}", file.display()));
-    files::write_named(file, text.as_bytes()).map_err(wrong)
-}
-
 fn exit_status(judgements: &[Judgement]) -> u8 {
-    let failed = |name: Option<&str>| {
-        let checks = judgements.iter().flat_map(|judgement| &judgement.checks);
-        checks.filter(|check| name.is_none_or(|name| check.name == name)).any(|check| check.verdict == Verdict::Fail)
-    };
-    match (failed(Some("mock")), failed(None)) {
-        (true, _) => status::VOID,
-        (_, true) => status::MISSED,
-        _ => status::DONE,
+    let mut checks = judgements.iter().flat_map(|judgement| &judgement.checks);
+    match checks.any(|check| check.verdict == Verdict::Fail) {
+        _ if judgements.iter().any(Judgement::is_void) => status::VOID,
+        true => status::MISSED,
+        false => status::DONE,
     }
 }

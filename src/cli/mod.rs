@@ -86,7 +86,7 @@ pub fn parse<I: IntoIterator<Item = T>, T: Into<OsString>>(arguments: I) -> Resu
 /// Two names of one flag of the subcommand, such as `--parallel` and `--max-concurrency`, if both are given. Their values
 /// would otherwise become one list.
 fn two_names_of_one_flag(arguments: &[OsString]) -> Option<(String, String)> {
-    let cli = Cli::command();
+    let cli = help::command();
     let command = cli.find_subcommand(arguments.get(1)?.to_str()?)?;
     let mut given: Vec<(&str, &str)> = Vec::new();
     let words = arguments[2..].iter().filter_map(|word| word.to_str()).take_while(|word| *word != "--");
@@ -241,6 +241,9 @@ mod tests {
         assert_eq!(spec("--concurrency 4").load.parallel, vec![4]);
         let load = spec("--max-concurrency 4 --num-prompts 9").load;
         assert_eq!((load.parallel, load.number), (vec![4], vec![9]));
+        let load = spec("--max_concurrency 4 --num_prompts 9").load;
+        assert_eq!((load.parallel, load.number), (vec![4], vec![9]));
+        assert_eq!(spec("--max_tokens 5 --request_count 7").sampling.max_tokens, [5]);
         assert_eq!(spec("--top_k 3 --top_p 0.5").sampling.top_k, Some(3));
     }
 
@@ -250,6 +253,7 @@ mod tests {
             ("--parallel 1 --max-concurrency 2", ["--parallel", "--max-concurrency"]),
             ("--num-prompts 5 --number=6", ["--num-prompts", "--number"]),
             ("--concurrency 3 --max-concurrency 3", ["--concurrency", "--max-concurrency"]),
+            ("--max-concurrency 3 --max_concurrency 3", ["--max-concurrency", "--max_concurrency"]),
         ] {
             let early = parse(["ringmark", "perf"].into_iter().chain(line.split_whitespace())).unwrap_err();
             assert!(names.iter().all(|name| early.text.contains(name)), "{line}: {}", early.text);

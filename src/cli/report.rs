@@ -9,7 +9,7 @@ use super::call_output::FILE_WIDTH;
 use super::documents::{is_stdout, write_json};
 use super::exit::{EarlyExit, status};
 use super::merge;
-use super::run_files::databases;
+use super::run_files;
 use super::terminal::Output;
 use crate::files;
 use crate::finding::Finding;
@@ -17,7 +17,7 @@ use crate::options::Language;
 use crate::report::call_document::{document, stored_runs};
 use crate::report::export::write_all;
 use crate::report::workload::report_differences;
-use crate::report::{Measured, definitions, html, measured, overview, screen, search, shards};
+use crate::report::{Measured, definitions, html, overview, screen, search, shards};
 use crate::search::{StoredSearchRun, find_searches};
 use crate::spec::output::exports;
 use crate::spec::values;
@@ -56,12 +56,11 @@ pub struct ReportArgs {
 pub(crate) fn show(args: &ReportArgs) -> Result<u8, EarlyExit> {
     let exit = |text: String| EarlyExit::error(&text);
     let exports = exports(args.csv.as_deref(), &args.export, None).map_err(|error| exit(error.to_string()))?;
-    let read = |path: &PathBuf| measured(path).map_err(|error| exit(error.to_string()));
-    let mut files = Vec::new();
+    let mut read = Vec::new();
     for path in &args.files {
-        files.extend(databases(path).map_err(exit)?);
+        read.extend(run_files::runs(path).map_err(exit)?);
     }
-    let runs: Vec<Measured> = files.iter().map(read).collect::<Result<_, _>>()?;
+    let (files, runs): (Vec<PathBuf>, Vec<Measured>) = read.into_iter().unzip();
     if runs.len() > 1 && runs.iter().all(|run| run.run.facts.shard.is_some()) {
         if args.json.is_some() {
             return Err(exit("--json does not write merged shards here: use 'ringmark merge --json'".to_string()));

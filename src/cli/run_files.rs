@@ -2,7 +2,28 @@
 
 use std::path::{Path, PathBuf};
 
+use super::terminal::print_error;
+use crate::report::{Measured, measured};
 use crate::run::DATABASE;
+
+/// The runs at `path`. In a folder with runs, files of that name that are not ours are skipped, with a line each.
+pub(super) fn runs(path: &Path) -> Result<Vec<(PathBuf, Measured)>, String> {
+    let (mut found, mut foreign) = (Vec::new(), Vec::new());
+    for file in databases(path)? {
+        match measured(&file) {
+            Ok(run) => found.push((file, run)),
+            Err(error) if error.is_foreign() => foreign.push(error.to_string()),
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    match foreign.first() {
+        Some(error) if found.is_empty() => Err(error.clone()),
+        _ => {
+            foreign.iter().for_each(|error| print_error(&format!("skipped: {error}\n")));
+            Ok(found)
+        }
+    }
+}
 
 /// The databases at `path`: the file itself, or all `benchmark_data.db` below the folder, sorted by path.
 pub(super) fn databases(path: &Path) -> Result<Vec<PathBuf>, String> {

@@ -224,9 +224,14 @@ pub(super) fn text(finding: &Finding) -> Text {
             ))
         }
         Finding::Shards { shards } => observed(format!(
-            "{shards} shards were merged by the wall clock of each machine: figures over several hosts, such as \
-             concurrency, are as exact as these clocks agree; figures of single requests are not affected."
+            "{shards} processes that ran at the same time on one machine, with one clock, were merged into one run."
         )),
+        Finding::ProcessClocksUnknown { processes } => observed(format!(
+            "The clocks of these {processes} processes differ by an unknown amount, because they ran on several machines or an \
+             earlier version stored them: duration, throughput, rates and concurrency of all of them are unknown. Figures of \
+             single requests are not affected."
+        ))
+        .advise("Start them with --shard and --rendezvous, which measure how clocks differ."),
         Finding::ShardClocks { error_ns, span_ns } => observed(format!(
             "The clocks of the shards' machines are aligned within ±{} over {}: throughput, rates and concurrency of all \
              shards are as exact as that. Figures of single requests are not affected.",
@@ -272,6 +277,13 @@ pub(super) fn text(finding: &Finding) -> Text {
             "There is no time in which all {shards} shards measured: the figures are not those of the load."
         ))
         .advise("Run again."),
+        Finding::ShardsShareCores { shards, cores } => observed(format!(
+            "On one machine, workers of shards {} ran on the same {} ({}) and delayed each other.",
+            numbers(shards),
+            if cores.len() == 1 { "core" } else { "cores" },
+            numbers(cores)
+        ))
+        .advise("Give each shard on that machine its own cores with --cores, or start one shard on each machine."),
         Finding::ShardsUneven { shard, alone_ns, span_ns } => observed(format!(
             "Shard {shard} had done its part {} before the end of the run of {}: after that, only a part of the load was \
              offered.",

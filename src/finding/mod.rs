@@ -213,8 +213,13 @@ pub enum Finding {
         reason: String,
         responses_kept: bool,
     },
+    /// Processes with one clock that were started as a load of their own each.
     Shards {
         shards: usize,
+    },
+    /// Such processes with clocks that differ by an amount that is not known.
+    ProcessClocksUnknown {
+        processes: usize,
     },
     /// The clocks of shards on several machines differ by an amount that is known within `error_ns`.
     ShardClocks {
@@ -251,6 +256,11 @@ pub enum Finding {
     /// There is no time in which all shards measured.
     ShardsNeverTogether {
         shards: u32,
+    },
+    /// Workers of these shards ran on the same cores of one machine.
+    ShardsShareCores {
+        shards: Vec<u32>,
+        cores: Vec<u32>,
     },
     /// A shard had done its part so long before the end of the run.
     ShardsUneven {
@@ -669,6 +679,7 @@ impl Finding {
             Finding::MetricsUnknown { .. } => ("server_metrics", Note, Cause::ServerMetrics),
             Finding::ProgramFailed { .. } => ("api_program", Caution, Cause::ServerAnswers),
             Finding::Shards { .. } => ("shards", Note, Cause::Clock),
+            Finding::ProcessClocksUnknown { .. } => ("shards", Void, Cause::Clock),
             Finding::ShardClocks { error_ns, span_ns } => ("shards", clock_severity(*error_ns, *span_ns), Cause::Clock),
             Finding::ShardClocksUnknown { .. } => ("shards", Void, Cause::Clock),
             Finding::ShardClockJumped { .. } => ("shards", Void, Cause::Clock),
@@ -676,6 +687,7 @@ impl Finding {
             Finding::ShardRowsLost { .. } => ("shards_missing", Caution, Cause::Output),
             Finding::ShardLate { .. } => ("shards_missing", Caution, Cause::ClientBusy),
             Finding::ShardsNeverTogether { .. } => ("shards_missing", Void, Cause::RunLength),
+            Finding::ShardsShareCores { .. } => ("shards_cores", Caution, Cause::Configuration),
             Finding::ShardsUneven { .. } => ("shards_uneven", Caution, Cause::RunLength),
             Finding::ShardSlow { .. } => ("shards_uneven", Caution, Cause::ClientBusy),
             Finding::ShardsSamePrompts { .. } => ("repeats", Caution, Cause::Workload),
@@ -818,6 +830,7 @@ impl Finding {
             | Finding::CpuQuota { .. }
             | Finding::ServerEnded { .. }
             | Finding::Shards { .. }
+            | Finding::ProcessClocksUnknown { .. }
             | Finding::ShardClocks { .. }
             | Finding::ShardClocksUnknown { .. }
             | Finding::ShardClockJumped { .. }
@@ -825,6 +838,7 @@ impl Finding {
             | Finding::ShardRowsLost { .. }
             | Finding::ShardLate { .. }
             | Finding::ShardsNeverTogether { .. }
+            | Finding::ShardsShareCores { .. }
             | Finding::ShardsUneven { .. }
             | Finding::ShardSlow { .. }
             | Finding::ShardsSamePrompts { .. }

@@ -181,9 +181,13 @@ pub(super) fn text(finding: &Finding) -> Text {
             observed(format!("--api {program} parse：{reason}。token 数与文本取自接收响应时的解析结果{kept}。"))
         }
         Finding::Shards { shards } => observed(format!(
-            "合并了 {shards} 个分片，时间以各机器的系统时钟对齐：并发数等跨主机指标的精度取决于时钟同步程度，\
-             单个请求的指标不受影响。"
+            "{shards} 个进程在同一台机器上同时运行，使用同一个时钟，已合并为一次测试。"
         )),
+        Finding::ProcessClocksUnknown { processes } => observed(format!(
+            "这 {processes} 个进程的时钟偏差未知（它们运行在不同的机器上，或其数据由较早的版本保存）：合计的时长、吞吐、\
+             速率与并发数均未知，单个请求的指标不受影响。"
+        ))
+        .advise("请用 --shard 与 --rendezvous 启动，它们会测量时钟偏差。"),
         Finding::ShardClocks { error_ns, span_ns } => observed(format!(
             "各分片所在机器的时钟在 {} 的测试内对齐误差为 ±{}：所有分片合计的吞吐、速率与并发数精度以此为限，单个请求的指标不受影响。",
             format_ns(*span_ns),
@@ -221,6 +225,12 @@ pub(super) fn text(finding: &Finding) -> Text {
             "{shards} 个分片没有同时测量的时段：各项指标不代表所设负载。"
         ))
         .advise("请重新测试。"),
+        Finding::ShardsShareCores { shards, cores } => observed(format!(
+            "分片 {} 的工作线程运行在同一台机器的相同核心（{}）上，会相互拖慢。",
+            numbers(shards),
+            numbers(cores)
+        ))
+        .advise("请用 --cores 为该机器上的每个分片分配各自的核心，或每台机器只启动一个分片。"),
         Finding::ShardsUneven { shard, alone_ns, span_ns } => observed(format!(
             "在 {} 的测试中，分片 {shard} 提前 {} 完成了自己的部分：此后只有一部分负载。",
             format_ns(*span_ns),

@@ -7,7 +7,7 @@ use super::figures::{self, Figure, Figures};
 use super::observed::{MAX_TESTS, Observed};
 use super::verdict::{Check, Verdict};
 use super::{Judging, ServerError};
-use crate::mock::Truth;
+use crate::mock::{RoleStyle, Truth};
 
 /// What the checks are made of.
 pub struct Facts<'a> {
@@ -15,14 +15,19 @@ pub struct Facts<'a> {
     pub client: &'a ClientRun,
     pub observed: &'a Observed,
     pub truths: &'a [Truth],
+    /// How the server announced the role.
+    pub role: RoleStyle,
     pub server: ServerError,
 }
 
+/// The name of the check of the server itself.
+pub const MOCK: &str = "mock";
 /// Offered rates may differ from the rate asked for by so much, and by what a Poisson process varies.
 const RATE_TOLERANCE: f64 = 0.02;
 /// A closed loop keeps at least this share of its slots in use.
 const MIN_FULL_SHARE: f64 = 0.97;
-/// A thread that is busy for longer than this share of a second cannot keep up with arrivals.
+/// A thread that is busy for longer than this share of a second cannot keep up with arrivals, and neither can threads that
+/// together use this share of their cores.
 const SATURATED: f64 = 0.95;
 /// Later sends of the mock than this make its truth worthless for times of milliseconds, nanoseconds.
 const MAX_LATENESS_NS: u64 = 5_000_000;
@@ -30,6 +35,11 @@ const MAX_LATENESS_NS: u64 = 5_000_000;
 const MAX_UNCERTAINTY_NS: u64 = 1_000_000;
 /// Reported rates may differ from the true ones by this share.
 const THROUGHPUT_TOLERANCE: f64 = 0.03;
+/// Why the mock rejects requests.
+const REASONS: &str = "which had an unknown path, invalid JSON, or were no HTTP";
+/// If at most this share of the requests are repeated, the others differ from one another, so that repeated ones may have been
+/// sent again instead of others.
+const FEW_REPEATED: f64 = 0.1;
 
 /// All checks of a run, and how far the reported figures are from the true ones.
 pub fn evaluate(facts: &Facts<'_>, claims: Option<&Result<Claims, String>>) -> (Vec<Check>, Vec<Deviation>) {
@@ -54,7 +64,8 @@ pub fn evaluate(facts: &Facts<'_>, claims: Option<&Result<Claims, String>>) -> (
             let truth = figures::of_successes(facts.truths);
             checks.extend([request_rate(claims, &truth), throughput(claims, &truth)].into_iter().flatten());
             for figure in Figure::ALL {
-                let (check, deviations) = deviations::figure(facts.truths, claims, figure);
+                let (check, deviations) =
+                    deviations::figure(facts.truths, claims, figure, facts.role, facts.judging.read);
                 checks.push(check);
                 all_deviations.extend(deviations);
             }
@@ -80,7 +91,7 @@ fn server(facts: &Facts<'_>) -> Check {
         text.push_str(&format!("; {dropped} requests have no record"));
     }
     let in_time = lateness_p99_ns <= MAX_LATENESS_NS && uncertainty_p99_ns <= MAX_UNCERTAINTY_NS;
-    Check::new("mock", in_time && dropped == 0, text)
+    Check::new(MOCK, in_time && dropped == 0, text)
 }
 
 /// Whether a client that was to be stopped was running long enough.
@@ -106,24 +117,46 @@ fn ended(facts: &Facts<'_>) -> Check {
 }
 
 fn requests(facts: &Facts<'_>) -> Option<Check> {
-    let received = facts.observed.requests;
+    let seen = facts.observed;
+    let (received, repeated) = (seen.requests, seen.repeated);
+    let refused = match seen.refused {
+        0 => String::new(),
+        refused => format!("; {refused} more were rejected, {REASONS}"),
+    };
     if received == 0 {
-        return Some(Check::new("requests", false, "the client sent no request".to_string()));
+        let text = match seen.refused {
+            0 => "the client sent no request".to_string(),
+            count => format!("the client sent no valid request: {count} were rejected, {REASONS}"),
+        };
+        return Some(Check::new("requests", false, text));
     }
-    let asked = facts.judging.asked.number?;
-    let after = match facts.observed.tests {
+    let tests = match seen.tests {
         0 => String::new(),
         1 => ", after a connection test".to_string(),
         tests => format!(", after {tests} requests before the load"),
     };
+    let after = tests + &refused;
+    let distinct = facts.judging.distinct_prompts;
+    let Some(asked) = facts.judging.asked.number else {
+        let text = format!("{received} requests, {repeated} of them repeated{after}");
+        return distinct.then(|| Check::new("requests", repeated == 0, text));
+    };
+    let lost = asked.saturating_sub(received - repeated);
+    let has_identity = distinct || repeated as f64 <= FEW_REPEATED * received as f64;
+    let identities = if has_identity { format!(": {repeated} repeated, {lost} lost") } else { String::new() };
     let text = match received {
-        _ if received < asked => format!("{received} requests of {asked}: {} were not sent{after}", asked - received),
-        _ if received > asked => {
-            format!("{received} requests instead of {asked}: some were sent again, or too many were sent{after}")
-        }
+        _ if received < asked => format!("{received} requests of {asked}{identities}{after}"),
+        _ if received > asked => format!("{received} requests instead of {asked}{identities}{after}"),
+        _ if repeated > 0 && has_identity => format!("{received} requests, {asked} asked for{identities}{after}"),
         _ => format!("{received} requests, {asked} asked for{after}"),
     };
-    Some(Check::new("requests", received == asked, text))
+    if received == asked && repeated > 0 && has_identity && !distinct {
+        let text = format!(
+            "{received} requests, {asked} asked for, but {repeated} equal earlier ones. If the client was to send different              prompts, {repeated} were repeated and {lost} lost: --distinct-prompts checks that{after}"
+        );
+        return Some(Check::unknown("requests", &text));
+    }
+    Some(Check::new("requests", received == asked && (repeated == 0 || !distinct), text))
 }
 
 fn rate(facts: &Facts<'_>) -> Option<Check> {
@@ -144,9 +177,14 @@ fn rate(facts: &Facts<'_>) -> Option<Check> {
 }
 
 fn in_flight(facts: &Facts<'_>) -> Option<Check> {
-    let asked = facts.judging.asked.parallel?;
     let peak = facts.observed.peak_in_flight;
-    Some(Check::new("limit", peak <= u64::from(asked), format!("at most {peak} requests in flight, {asked} allowed")))
+    let mean = facts.observed.mean_in_flight.map_or("-".to_string(), |mean| format!("{mean:.2}"));
+    let seen = format!("at most {peak} requests in flight, {mean} on average");
+    let check = match facts.judging.asked.parallel {
+        Some(asked) => Check::new("limit", peak <= u64::from(asked), format!("{seen}, {asked} allowed")),
+        None => Check::unknown("limit", &format!("{seen}; no limit was asked for (--parallel)")),
+    };
+    (facts.observed.requests > 0).then_some(check)
 }
 
 fn full(facts: &Facts<'_>) -> Option<Check> {
@@ -193,17 +231,25 @@ fn given_up(facts: &Facts<'_>) -> Option<Check> {
 
 fn busy(facts: &Facts<'_>) -> Option<Check> {
     let client = facts.client;
-    let steady = client.steady_cpu_per_event_us.map_or(String::new(), |us| format!(", {us:.1} µs for each event"));
-    let busiest = client.busiest_thread;
-    let share = busiest.map_or("-".to_string(), |share| format!("{:.0} %", share * 100.0));
+    let parts = client.steady_cpu_per_event_us.zip(client.fixed_cpu_s);
+    let parts =
+        parts.map_or(String::new(), |(us, fixed_s)| format!(", {us:.1} µs for each event and {fixed_s:.2} s besides"));
+    let percent = |share: Option<f64>| share.map_or("-".to_string(), |share| format!("{:.0} %", share * 100.0));
+    let cores = client.cores.map_or("cores".to_string(), |cores| match cores {
+        1.0 => "core".to_string(),
+        _ => format!("{cores} cores"),
+    });
     let text = format!(
-        "{:.2} s of CPU time{steady}; its busiest thread used {share} of a core for a second; {} threads, {:.1} MiB",
+        "{:.2} s of CPU time{parts}; its busiest thread used {} of a core for a second, all together {} of the client's \
+         {cores}; {} threads, {:.1} MiB",
         client.cpu_s,
+        percent(client.busiest_thread),
+        percent(client.busiest_share),
         client.peak_threads,
         client.peak_rss_bytes as f64 / f64::from(1 << 20)
     );
-    Some(match busiest {
-        Some(share) => Check::new("saturation", share < SATURATED, text),
+    Some(match client.busiest_thread.zip(client.busiest_share) {
+        Some((thread, all)) => Check::new("saturation", thread.max(all) < SATURATED, text),
         None => Check::unknown("saturation", &text),
     })
 }

@@ -2,7 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "the clock is used for timeouts and CPU shares, not for measurements")]
 
-use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -14,27 +14,43 @@ use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use super::Judging;
-use super::observed::MAX_TESTS;
+use super::processes::Descendants;
 use super::scenario::FREEZE;
+use super::watch::Watch;
 use crate::host::{affinity, children, priority};
 use crate::mock::Mock;
-use crate::secrets::is_secret_name;
-use crate::server::process::{self, Process, family, refreshed};
+use crate::secrets::is_secret_variable;
+use crate::server::process;
 
 /// Pause between two samples of the client's processes.
 const SAMPLE_PERIOD: Duration = Duration::from_millis(50);
-/// Time over which the busiest thread is determined.
-const THREAD_PERIOD: Duration = Duration::from_secs(1);
-/// Pause between two scans of all processes while answers arrive. A scan takes milliseconds, which a client on the same core
-/// could lose, so the processes that are known already are sampled alone in between.
-const SCAN_PERIOD: Duration = Duration::from_secs(1);
 /// When a client is stopped, after the first answer of its load has begun. Answers last longer.
 const FREEZE_AFTER: Duration = Duration::from_millis(200);
 /// Bytes of the end of each output that are kept.
 const OUTPUT_KEPT: usize = 64 << 10;
-/// Variables that name folders outside of the client's own.
-const FOLDER_VARIABLES: [&str; 5] =
-    ["XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR"];
+/// Variables that name folders outside of the client's own, and files and sockets with the user's credentials.
+const OUTSIDE_VARIABLES: [&str; 18] = [
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "XDG_STATE_HOME",
+    "XDG_RUNTIME_DIR",
+    "AWS_CONFIG_FILE",
+    "AZURE_CONFIG_DIR",
+    "BOTO_CONFIG",
+    "CLOUDSDK_CONFIG",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "DOCKER_CONFIG",
+    "GH_CONFIG_DIR",
+    "GNUPGHOME",
+    "HF_STORED_TOKENS_PATH",
+    "KUBECONFIG",
+    "NETRC",
+    "PGPASSFILE",
+    "PIP_CONFIG_FILE",
+];
+/// Folders of Hugging Face's home, and the variables that name them. Its home also has the user's token.
+const HF_FOLDERS: [(&str, &str); 2] = [("HF_HUB_CACHE", "hub"), ("HF_DATASETS_CACHE", "datasets")];
 
 /// The cores of the mock and of the client.
 #[derive(Clone, Debug)]
@@ -103,7 +119,8 @@ pub struct ClientRun {
     pub status: Option<i32>,
     pub timed_out: bool,
     pub wall_s: f64,
-    /// User and system time of all its processes, seconds, to within a sample period of their ends.
+    /// User and system time of all its processes, seconds. Those that nobody waited for count to within a sample period of
+    /// their ends.
     pub cpu_s: f64,
     /// CPU time between a quarter and three quarters of all output events, divided by the events of that time,
     /// microseconds.
@@ -116,6 +133,12 @@ pub struct ClientRun {
     /// The largest share of a core that one of its threads used for a second while requests were answered.
     /// `None`: they were not answered for so long.
     pub busiest_thread: Option<f64>,
+    /// The largest share of the CPU time of its cores that all its threads used together for a second, and how many cores
+    /// these are. `None`: requests were not answered for so long.
+    #[serde(default)]
+    pub busiest_share: Option<f64>,
+    #[serde(default)]
+    pub cores: Option<f64>,
     /// Whether it was stopped for [`FREEZE`] in a scenario where it is to be.
     #[serde(default)]
     pub frozen: Option<bool>,
@@ -140,18 +163,26 @@ pub fn run(
     stop: &AtomicU8,
 ) -> Result<ClientRun, String> {
     let io_error = |error: std::io::Error| format!("{}: {error}", words[0]);
-    let output = |name: &str| File::create(folder.join(name)).map_err(io_error);
+    let output = |name: &str| {
+        let mut options = File::options();
+        options.read(true).write(true).create_new(true).open(folder.join(name)).map_err(io_error)
+    };
+    // They are read through these: the client can replace the files by something without an end.
+    let (stdout, stderr) = (output(STDOUT)?, output(STDERR)?);
     let mut command = command(words, folder)?;
-    command.stdin(Stdio::null()).stdout(output(STDOUT)?).stderr(output(STDERR)?);
+    command.stdin(Stdio::null());
+    command.stdout(stdout.try_clone().map_err(io_error)?).stderr(stderr.try_clone().map_err(io_error)?);
+    let descendants = Descendants::adopt().map_err(io_error)?;
     let mark = format!("judge-{}-{}", std::process::id(), mock.addr().port());
     command.env(process::MARK, &mark);
-    let mut child = {
+    let (mut child, client_cores) = {
         let _guard = affinity::exclude_cores(cores.as_slice());
-        children::start(|| command.spawn()).map_err(io_error)?
+        let client_cores = rustix::thread::sched_getaffinity(None).map_err(|error| io_error(error.into()))?;
+        (children::start(|| command.spawn()).map_err(io_error)?, client_cores)
     };
     process::register(child.id(), &mark);
     let began = Instant::now();
-    let mut watch = Watch::new(child.id());
+    let mut watch = Watch::new(child.id(), descendants, client_cores);
     let mut run = ClientRun { command: words.to_vec(), frozen: freeze.then_some(false), ..ClientRun::default() };
     // On a thread of its own: its low priority is not that of the next client.
     let ended = std::thread::scope(|scope| {
@@ -163,11 +194,13 @@ pub fn run(
     });
     let ended = ended.map_err(io_error)?;
     // The client itself if it has not ended, and whatever it has left behind.
+    watch.scan();
     process::stop(&mut child, &mark, &watch.members);
     let status = match ended {
         Some(status) => status,
         None => children::wait(&mut child).map_err(io_error)?,
     };
+    watch.kill()?;
     if stop.load(Relaxed) != 0 {
         return Err("interrupted".to_string());
     }
@@ -177,8 +210,8 @@ pub fn run(
         run.stderr = format!("ended by signal {signal}\n");
     }
     watch.finish(&mut run);
-    run.stdout = tail(&folder.join(STDOUT));
-    run.stderr.insert_str(0, &tail(&folder.join(STDERR)));
+    run.stdout = tail(stdout);
+    run.stderr.insert_str(0, &tail(stderr));
     Ok(run)
 }
 
@@ -220,22 +253,15 @@ fn command(words: &[String], folder: &Path) -> Result<Command, String> {
     let (program, arguments) = words.split_first().ok_or("no command is given after --")?;
     let mut command = Command::new(program_path(program)?);
     command.args(arguments).current_dir(folder).process_group(0);
-    let secrets = std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_secret_name));
-    secrets.for_each(|(name, _)| {
+    let is_secret =
+        |(name, value): &(OsString, OsString)| is_secret_variable(&name.to_string_lossy(), &value.to_string_lossy());
+    std::env::vars_os().filter(is_secret).for_each(|(name, _)| {
         command.env_remove(name);
     });
-    FOLDER_VARIABLES.iter().for_each(|name| {
+    OUTSIDE_VARIABLES.iter().for_each(|name| {
         command.env_remove(name);
     });
-    // Model files that are already here are still found; what the client writes goes with its folder.
-    if let Some(home) = std::env::var_os("HOME") {
-        for (name, below) in [("HF_HOME", ".cache/huggingface"), ("MODELSCOPE_CACHE", ".cache/modelscope/hub")] {
-            let cache = PathBuf::from(&home).join(below);
-            if std::env::var_os(name).is_none() && cache.exists() {
-                command.env(name, cache);
-            }
-        }
-    }
+    caches(&mut command, folder);
     command.env("HOME", folder).env("TMPDIR", folder).env("NO_PROXY", "127.0.0.1").env("no_proxy", "127.0.0.1");
     command.env("OPENAI_API_KEY", "none");
     Ok(command)
@@ -249,134 +275,33 @@ fn program_path(program: &str) -> Result<PathBuf, String> {
     fs::canonicalize(program).map_err(|error| format!("{program}: {error}"))
 }
 
-fn tail(path: &Path) -> String {
+/// Model files that are already here are found. The user's tokens, which are beside them, are not, and what the client
+/// writes elsewhere goes with its folder.
+fn caches(command: &mut Command, folder: &Path) {
+    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let in_home = |below: &str| Some(variable("HOME")?.join(below));
+    let hf_home = variable("HF_HOME").or_else(|| in_home(".cache/huggingface"));
+    let hf_folders = HF_FOLDERS.map(|(name, below)| (name, hf_home.as_ref().map(|home| home.join(below))));
+    let modelscope = ("MODELSCOPE_CACHE", in_home(".cache/modelscope/hub"));
+    for (name, cache) in hf_folders.into_iter().chain([modelscope]) {
+        if let Some(cache) = cache.filter(|cache| variable(name).is_none() && cache.exists()) {
+            command.env(name, cache);
+        }
+    }
+    let own = folder.join(".cache/huggingface");
+    command.env("HF_TOKEN_PATH", own.join("token")).env("HF_HOME", own);
+}
+
+fn tail(mut file: File) -> String {
     use std::io::{Read, Seek, SeekFrom};
-    let read = || -> std::io::Result<Vec<u8>> {
-        let mut file = File::open(path)?;
+    let mut read = || -> std::io::Result<Vec<u8>> {
         let length = file.metadata()?.len();
         file.seek(SeekFrom::Start(length.saturating_sub(OUTPUT_KEPT as u64)))?;
         let mut bytes = Vec::new();
-        file.take(OUTPUT_KEPT as u64).read_to_end(&mut bytes)?;
+        (&mut file).take(OUTPUT_KEPT as u64).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
     read().map_or_else(|_| String::new(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// Samples of the client's processes.
-struct Watch {
-    leader: u32,
-    /// CPU time of each process, clock ticks, by pid and start time.
-    cpu_ticks: BTreeMap<(u32, u64), u64>,
-    members: Vec<Process>,
-    /// When all processes were scanned for members.
-    scanned_at: Instant,
-    /// CPU seconds of the client and output events of the mock, at the same time.
-    points: Vec<(f64, u64)>,
-    peak_rss_pages: u64,
-    peak_threads: usize,
-    /// The busiest thread's share of a core in each period, and the mock's output events at its beginning and end.
-    periods: Vec<(f64, [u64; 2])>,
-    threads: BTreeMap<(u32, u32), u64>,
-    threads_at: Instant,
-    events_then: u64,
-    /// Since when the mock has been sending the answers of the load.
-    answering_since: Option<Instant>,
-}
-
-impl Watch {
-    fn new(leader: u32) -> Watch {
-        Watch {
-            leader,
-            cpu_ticks: BTreeMap::new(),
-            members: Vec::new(),
-            scanned_at: Instant::now(),
-            points: Vec::new(),
-            peak_rss_pages: 0,
-            peak_threads: 0,
-            periods: Vec::new(),
-            threads: BTreeMap::new(),
-            threads_at: Instant::now(),
-            events_then: 0,
-            answering_since: None,
-        }
-    }
-
-    /// Finds the client's processes among all processes.
-    fn scan(&mut self) {
-        self.members = family(self.leader, &self.members);
-        self.members.retain(|member| !member.zombie);
-        self.scanned_at = Instant::now();
-    }
-
-    fn sample(&mut self, mock: &Mock) {
-        if self.answering_since.is_none() || self.scanned_at.elapsed() >= SCAN_PERIOD {
-            self.scan();
-        } else {
-            self.members = refreshed(&self.members);
-            self.members.retain(|member| !member.zombie);
-        }
-        for member in &self.members {
-            self.cpu_ticks.insert((member.pid, member.started), member.cpu_ticks);
-        }
-        let stats = mock.stats();
-        let events = stats.events;
-        // Requests before the load may precede it by any time.
-        if events > 0 && stats.requests > MAX_TESTS && stats.in_flight > 0 && self.answering_since.is_none() {
-            self.answering_since = Some(Instant::now());
-        }
-        self.points.push((self.cpu_s(), events));
-        self.peak_rss_pages = self.peak_rss_pages.max(self.members.iter().map(|member| member.rss_pages).sum());
-        let begins = self.events_then == 0 && events > 0;
-        if self.threads_at.elapsed() >= THREAD_PERIOD || self.threads.is_empty() || begins {
-            self.sample_threads(events);
-        }
-    }
-
-    fn sample_threads(&mut self, events: u64) {
-        let elapsed_s = self.threads_at.elapsed().as_secs_f64();
-        let now: BTreeMap<(u32, u32), u64> = self.members.iter().flat_map(|member| threads_of(member.pid)).collect();
-        let used = now.iter().filter_map(|(thread, ticks)| Some(ticks.saturating_sub(*self.threads.get(thread)?)));
-        let most_s = used.max().unwrap_or(0) as f64 / rustix::param::clock_ticks_per_second() as f64;
-        if elapsed_s > 0.5 {
-            self.periods.push(((most_s / elapsed_s).min(1.0), [self.events_then, events]));
-        }
-        self.events_then = events;
-        self.peak_threads = self.peak_threads.max(now.len());
-        self.threads = now;
-        self.threads_at = Instant::now();
-    }
-
-    fn cpu_s(&self) -> f64 {
-        self.cpu_ticks.values().sum::<u64>() as f64 / rustix::param::clock_ticks_per_second() as f64
-    }
-
-    fn finish(self, run: &mut ClientRun) {
-        run.cpu_s = self.cpu_s();
-        run.peak_rss_bytes = self.peak_rss_pages * rustix::param::page_size() as u64;
-        run.peak_threads = self.peak_threads;
-        let events = self.points.last().map_or(0, |point| point.1);
-        // A client may be busy while it starts and when it reports.
-        let loaded = |[from, to]: [u64; 2]| from > 0 && to < events;
-        let shares = self.periods.iter().filter(|(_, period)| loaded(*period)).map(|(share, _)| *share);
-        run.busiest_thread = shares.reduce(f64::max);
-        let events = events as f64;
-        let at = |share: f64| self.points.iter().find(|point| point.1 as f64 >= share * events);
-        let steady = at(0.25).zip(at(0.75)).filter(|(from, to)| to.1 > from.1);
-        let per_event_s = steady.map(|(from, to)| (to.0 - from.0) / (to.1 - from.1) as f64);
-        run.steady_cpu_per_event_us = per_event_s.map(|seconds| seconds * 1e6);
-        run.fixed_cpu_s = per_event_s.map(|seconds| (run.cpu_s - seconds * events).max(0.0));
-    }
-}
-
-/// CPU time of each thread of a process, clock ticks.
-fn threads_of(pid: u32) -> Vec<((u32, u32), u64)> {
-    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
-    let ids = tasks.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    ids.filter_map(|id| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/task/{id}/stat")).ok()?;
-        Some(((pid, id), crate::server::process::parse_stat(&stat)?.cpu_ticks))
-    })
-    .collect()
 }
 
 #[cfg(test)]

@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::claims::{Claims, Reported};
 use super::figures::{Defined, Figure, definitions, successes};
+use super::result_file::Format;
 use super::verdict::{Check, Verdict};
-use crate::mock::Truth;
+use crate::mock::{RoleStyle, Truth};
 
 /// A reported time may differ from the true one by so much, or by [`TOLERANCE_SHARE`] of it.
 const TOLERANCE_MS: f64 = 1.0;
@@ -34,14 +35,21 @@ pub struct Deviation {
     pub is_wrong: bool,
 }
 
-/// The check of a figure, and how far each of its values is from the true one.
-pub fn figure(truths: &[Truth], claims: &Claims, figure: Figure) -> (Check, Vec<Deviation>) {
+/// The check of a figure, and how far each of its values is from the true one. `role` is how the server announced it,
+/// `format` is the client's program if that is known.
+pub fn figure(
+    truths: &[Truth],
+    claims: &Claims,
+    figure: Figure,
+    role: RoleStyle,
+    format: Option<Format>,
+) -> (Check, Vec<Deviation>) {
     let reported = claims.reported(figure);
     if reported.is_empty() {
         return (Check::unknown(figure.name(), "not reported"), Vec::new());
     }
     let all: Vec<&Truth> = truths.iter().collect();
-    let candidates = definitions(&successes(truths), &all, figure);
+    let candidates = definitions(&successes(truths), &all, figure, role);
     let Some(standard) = candidates.first().filter(|standard| !standard.values_ms.is_empty()) else {
         return (Check::unknown(figure.name(), "the server sent nothing to compare it with"), Vec::new());
     };
@@ -53,7 +61,8 @@ pub fn figure(truths: &[Truth], claims: &Claims, figure: Figure) -> (Check, Vec<
         let check = Check::new(figure.name(), true, worst.text());
         return (check, deviations(figure, &of_standard, &of_standard, None));
     }
-    let fitting = fitting(figure, reported, &candidates[1..], &of_standard);
+    let documented = format.and_then(|format| format.definition(figure));
+    let fitting = fitting(figure, reported, &candidates[1..], &of_standard, documented);
     let (verdict, text) = match &fitting {
         Some((other, errors)) => by_other_definition(other, errors, worst),
         None => (Verdict::Fail, worst.text()),
@@ -70,22 +79,35 @@ pub fn figure(truths: &[Truth], claims: &Claims, figure: Figure) -> (Check, Vec<
     (check, deviations(figure, &of_standard, own, definition))
 }
 
-/// The definition, other than the standard one, by which the client measured: one by which every value is right, or else one
-/// by which the typical value is clearly nearer to a true one.
+/// The definition, other than the standard one, by which the client measured: one by which every value is right; or else that
+/// of the client's program (`documented`), if the typical value is not farther from it; or else one by which the typical
+/// value is clearly nearer to a true one; or else one by which the mean is, and the typical value not farther.
 fn fitting<'a>(
     figure: Figure,
     reported: &Reported,
     others: &'a [Defined],
     standard: &Errors,
+    documented: Option<&str>,
 ) -> Option<(&'a Defined, Errors)> {
     let mut others: Vec<(&Defined, Errors)> =
         others.iter().map(|other| (other, Errors::new(figure, reported, other))).collect();
     others.sort_by(|a, b| a.1.distance().total_cmp(&b.1.distance()));
     let is_right = |errors: &Errors| errors.worst().is_some_and(Error::is_tolerable);
-    let is_nearer =
-        |errors: &Errors| standard.distance() > 1.0 && errors.distance() <= standard.distance() / CLEARLY_NEARER;
-    let found = others.iter().position(|(_, errors)| is_right(errors));
-    let found = found.or_else(|| others.iter().position(|(_, errors)| is_nearer(errors)));
+    let is_nearer = |other: f64, standard: f64| standard > 1.0 && other <= standard / CLEARLY_NEARER;
+    let is_not_farther = |errors: &Errors| errors.distance() <= standard.distance() + 1.0;
+    let has_nearer_mean = |errors: &Errors| {
+        is_not_farther(errors)
+            && errors.mean_distance().zip(standard.mean_distance()).is_some_and(|(other, own)| is_nearer(other, own))
+    };
+    let find = |fits: &dyn Fn(&Defined, &Errors) -> bool| others.iter().position(|(other, errors)| fits(other, errors));
+    let found = find(&|_, errors| is_right(errors))
+        .or_else(|| find(&|other, errors| Some(other.definition) == documented && is_not_farther(errors)))
+        .or_else(|| find(&|_, errors| is_nearer(errors.distance(), standard.distance())))
+        .or_else(|| {
+            let nearer = others.iter().enumerate().filter(|(_, (_, errors))| has_nearer_mean(errors));
+            let distances = nearer.filter_map(|(place, (_, errors))| Some((errors.mean_distance()?, place)));
+            distances.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, place)| place)
+        });
     found.map(|place| others.swap_remove(place))
 }
 
@@ -174,6 +196,11 @@ impl Errors {
         self.0.iter().max_by(|a, b| a.tolerances().total_cmp(&b.tolerances()))
     }
 
+    /// The error of the mean, in tolerances.
+    fn mean_distance(&self) -> Option<f64> {
+        self.0.first().filter(|error| error.of == "mean").map(Error::tolerances)
+    }
+
     /// The error of the median, or else of the mean, in tolerances: it shows the definition, while the largest error also
     /// has the client's delays.
     fn distance(&self) -> f64 {
@@ -184,6 +211,7 @@ impl Errors {
 
 #[cfg(test)]
 mod tests {
+    use super::super::figures::ITL_OF_ANSWER;
     use super::*;
     use crate::mock::{Config, Mock};
 
@@ -222,11 +250,11 @@ mod tests {
     fn a_figure_with_a_wrong_tail_only_is_wrong() {
         let truths = truths();
         let all: Vec<&Truth> = truths.iter().collect();
-        let standard = &definitions(&all, &all, Figure::Latency)[0];
+        let standard = &definitions(&all, &all, Figure::Latency, RoleStyle::Separate)[0];
         let (mean, (p50, _), (max, _)) =
             (standard.mean().unwrap(), standard.percentile(50.0).unwrap(), standard.percentile(100.0).unwrap());
         let claims = Claims { latency_ms: reported(mean, p50, max + 30.0), ..Claims::default() };
-        let (check, deviations) = figure(&truths, &claims, Figure::Latency);
+        let (check, deviations) = figure(&truths, &claims, Figure::Latency, RoleStyle::Separate, None);
         assert_eq!((check.verdict, &deviations[0].definition), (Verdict::Fail, &None), "{check:?}");
     }
 
@@ -234,12 +262,12 @@ mod tests {
     fn a_figure_by_another_definition_can_be_wrong_by_that_one_too() {
         let truths = truths();
         let all: Vec<&Truth> = truths.iter().collect();
-        let of_role = &definitions(&all, &all, Figure::Ttft)[1];
+        let of_role = &definitions(&all, &all, Figure::Ttft, RoleStyle::Separate)[1];
         let (mean, (p50, _), (max, _)) =
             (of_role.mean().unwrap(), of_role.percentile(50.0).unwrap(), of_role.percentile(100.0).unwrap());
         let judged = |max: f64| {
             let claims = Claims { ttft_ms: reported(mean, p50, max), ..Claims::default() };
-            figure(&truths, &claims, Figure::Ttft)
+            figure(&truths, &claims, Figure::Ttft, RoleStyle::Separate, None)
         };
         let (right, deviations) = judged(max);
         assert_eq!(right.verdict, Verdict::OtherDefinition, "{right:?}");
@@ -252,5 +280,86 @@ mod tests {
         assert!(wrong.text.contains("and wrong"), "{wrong:?}");
         let largest = deviations.iter().find(|one| one.of == "max").unwrap();
         assert!(largest.is_wrong && (largest.error_ms - 8.0).abs() < 1e-6, "{largest:?}");
+    }
+
+    fn percentiles(mean: f64, percentiles: &[(&str, f64)]) -> Reported {
+        let percentiles = percentiles.iter().map(|(percent, value)| ((*percent).to_string(), *value));
+        Reported { mean: Some(mean), percentiles: percentiles.collect() }
+    }
+
+    fn definition_of(figure: Figure, reported: &Reported, all: &[Defined], documented: Option<&str>) -> Option<String> {
+        let standard = Errors::new(figure, reported, &all[0]);
+        fitting(figure, reported, &all[1..], &standard, documented).map(|(other, _)| other.definition.to_string())
+    }
+
+    /// Gaps as those of a server that sends 2,000 answers of 50 tokens every 20 ms: mean 20.0, p90 20.11, p99 22.47.
+    fn gaps() -> Vec<f64> {
+        let of_answer = |answer: usize| {
+            (0..49).map(move |gap| match (answer * 49 + gap) % 100 {
+                0 | 1 => 22.471,
+                2..=11 => 20.109,
+                _ => 19.931,
+            })
+        };
+        (0..2000).flat_map(of_answer).collect()
+    }
+
+    fn defined(definition: &'static str, mut values_ms: Vec<f64>) -> Defined {
+        values_ms.sort_unstable_by(f64::total_cmp);
+        Defined { definition, values_ms }
+    }
+
+    #[test]
+    fn a_definition_shows_in_the_mean_if_it_has_the_same_median() {
+        let with_role = [gaps(), vec![0.0; 2000]].concat();
+        let all =
+            [defined("gaps", gaps()), defined("with the role", with_role), defined("each answer", vec![20.0; 2000])];
+        // vllm-rs bench serve, 200 streams: p99 is wrong by both definitions, by 0.7 µs more than the tolerance.
+        let values = percentiles(19.605, &[("50", 19.93), ("90", 20.322), ("99", 23.4724)]);
+        assert_eq!(definition_of(Figure::Itl, &values, &all, None).as_deref(), Some("with the role"));
+        // A client that is late has no other definition.
+        let late = percentiles(20.42, &[("50", 20.0), ("90", 22.4), ("99", 34.7)]);
+        assert_eq!(definition_of(Figure::Itl, &late, &all, None), None);
+    }
+
+    #[test]
+    fn a_late_client_keeps_the_definition_of_its_program() {
+        let all = [defined("gaps", gaps()), defined(ITL_OF_ANSWER, vec![20.0; 2000])];
+        // AIPerf and GuideLLM, 200 streams.
+        for values in [
+            percentiles(21.512, &[("50", 21.76), ("90", 26.046), ("99", 28.998), ("100", 31.459)]),
+            percentiles(18.32, &[("50", 18.464), ("90", 20.927), ("99", 35.757), ("100", 45.111)]),
+        ] {
+            assert_eq!(definition_of(Figure::Itl, &values, &all, None), None);
+            for format in [Format::Aiperf, Format::Guidellm] {
+                let documented = format.definition(Figure::Itl);
+                assert_eq!(definition_of(Figure::Itl, &values, &all, documented).as_deref(), Some(ITL_OF_ANSWER));
+            }
+        }
+        // Another version of the program can have another definition.
+        let far = [defined("gaps", gaps()), defined(ITL_OF_ANSWER, vec![30.0; 2000])];
+        let values = percentiles(20.4, &[("50", 21.2), ("99", 26.0)]);
+        assert_eq!(definition_of(Figure::Itl, &values, &far, Format::Aiperf.definition(Figure::Itl)), None);
+    }
+
+    #[test]
+    fn a_definition_that_the_role_makes_impossible_is_not_tried() {
+        let truths = truths();
+        let all: Vec<&Truth> = truths.iter().collect();
+        let names = |figure, role| -> Vec<&str> {
+            definitions(&all, &all, figure, role).iter().map(|defined| defined.definition).collect()
+        };
+        for figure in [Figure::Itl, Figure::Tpot] {
+            let has = |role, text: &str| names(figure, role).iter().any(|name| name.contains(text));
+            assert!(has(RoleStyle::Separate, "sent with the head"));
+            assert!(!has(RoleStyle::WithFirst, "sent with the head") && !has(RoleStyle::None, "role"));
+            assert!(!has(RoleStyle::Separate, "sent with the first token"));
+            assert_eq!(has(RoleStyle::WithFirst, "sent with the first token"), figure == Figure::Itl);
+        }
+        // genai-bench, 200 streams, whose first token came late: TPOT from the head would be 22.0 ms.
+        let late = percentiles(22.696, &[("50", 21.935), ("90", 26.767), ("99", 39.505)]);
+        let claims = Claims { tpot_ms: late, ..Claims::default() };
+        let (check, _) = figure(&truths, &claims, Figure::Tpot, RoleStyle::WithFirst, Some(Format::GenaiBench));
+        assert!(check.verdict == Verdict::Fail && !check.text.contains("role"), "{check:?}");
     }
 }

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::observed::nearest;
-use crate::mock::{End, Truth};
+use crate::mock::{End, Endpoint, RoleStyle, Truth};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,13 +74,20 @@ pub fn successes(truths: &[Truth]) -> Vec<&Truth> {
     truths.iter().filter(|truth| is_success(truth)).collect()
 }
 
-/// A figure by all definitions; the first one is the definition of this program. `ok` are the requests with a complete
-/// answer, `all` is every request.
-pub fn definitions(ok: &[&Truth], all: &[&Truth], figure: Figure) -> Vec<Defined> {
+/// The definition of an ITL that is one value for each answer.
+pub const ITL_OF_ANSWER: &str = "as one value for each answer, its TPOT";
+/// The definition of a TPOT that counts the first token and the time before it.
+pub const TPOT_FROM_REQUEST: &str = "from the request to the last token, divided by all tokens";
+
+/// A figure by all definitions that are possible with such a `role`; the first one is the definition of this program. `ok`
+/// are the requests with a complete answer, `all` is every request.
+pub fn definitions(ok: &[&Truth], all: &[&Truth], figure: Figure, role: RoleStyle) -> Vec<Defined> {
+    let has_role = ok.iter().any(|truth| truth.endpoint == Endpoint::Chat);
+    let role = if has_role { role } else { RoleStyle::None };
     let mut defined = match figure {
         Figure::Ttft => ttft(ok),
-        Figure::Itl => itl(ok),
-        Figure::Tpot => tpot(ok),
+        Figure::Itl => itl(ok, role),
+        Figure::Tpot => tpot(ok, role),
         Figure::Latency => vec![
             each("to the last byte", ok, latency),
             each("to the last token", ok, |truth| Some(ms(truth.received_first, *truth.sends.last()?))),
@@ -106,35 +113,39 @@ fn ttft(ok: &[&Truth]) -> Vec<Defined> {
     ]
 }
 
-fn itl(ok: &[&Truth]) -> Vec<Defined> {
+fn itl(ok: &[&Truth], role: RoleStyle) -> Vec<Defined> {
     let all_gaps = |before: &dyn Fn(&Truth) -> Option<f64>| {
         let values: Vec<f64> = ok.iter().flat_map(|truth| before(truth).into_iter().chain(gaps(truth))).collect();
         values.into_iter()
     };
-    vec![
+    let mut defined = vec![
         Defined::new("as gaps between output events", ok.iter().flat_map(|truth| gaps(truth))),
         Defined::new("as gaps divided by the tokens of an event", ok.iter().flat_map(|truth| gaps_by_token(truth))),
-        each("as one value for each answer, its TPOT", ok, token_time),
+        each(ITL_OF_ANSWER, ok, token_time),
         each("as one mean gap for each answer", ok, event_time),
-        Defined::new(
+    ];
+    defined.extend(match role {
+        RoleStyle::None => None,
+        RoleStyle::Separate => Some(Defined::new(
             "as gaps between events, from the role, which is sent with the head, to the first token included",
             all_gaps(&|truth| Some(ms(truth.head_sent?, *truth.sends.first()?))),
-        ),
-        Defined::new(
+        )),
+        RoleStyle::WithFirst => Some(Defined::new(
             "as gaps between events, from the role, which is sent with the first token, to that token included",
             all_gaps(&|truth| truth.sends.first().map(|_| 0.0)),
-        ),
-    ]
+        )),
+    });
+    defined
 }
 
-fn tpot(ok: &[&Truth]) -> Vec<Defined> {
+fn tpot(ok: &[&Truth], role: RoleStyle) -> Vec<Defined> {
     let by_tokens =
         |span: Option<f64>, tokens: u32| Some(span? / f64::from(Some(tokens).filter(|&tokens| tokens > 0)?));
-    vec![
+    let mut defined = vec![
         each("from the first to the last token, divided by the tokens after the first", ok, token_time),
         each("divided by output events instead of tokens", ok, event_time),
         each("as the whole latency divided by all tokens", ok, |truth| by_tokens(latency(truth), truth.output_tokens)),
-        each("from the request to the last token, divided by all tokens", ok, |truth| {
+        each(TPOT_FROM_REQUEST, ok, |truth| {
             by_tokens(Some(ms(truth.received_first, *truth.sends.last()?)), truth.output_tokens)
         }),
         each("from the first to the last token, divided by all tokens", ok, |truth| {
@@ -144,10 +155,15 @@ fn tpot(ok: &[&Truth]) -> Vec<Defined> {
             let span = ms(*truth.sends.first()?, *truth.sends.last()?);
             by_tokens(Some(span), truth.max_tokens?.saturating_sub(1))
         }),
-        each("from the role, which is sent with the head, divided by the tokens after the first", ok, |truth| {
-            by_tokens(Some(ms(truth.head_sent?, *truth.sends.last()?)), truth.output_tokens.saturating_sub(1))
-        }),
-    ]
+    ];
+    if role == RoleStyle::Separate {
+        defined.push(each(
+            "from the role, which is sent with the head, divided by the tokens after the first",
+            ok,
+            |truth| by_tokens(Some(ms(truth.head_sent?, *truth.sends.last()?)), truth.output_tokens.saturating_sub(1)),
+        ));
+    }
+    defined
 }
 
 /// The figure over all answers, and over all that have a token.
@@ -254,7 +270,7 @@ pub fn of_successes(truths: &[Truth]) -> Figures {
     let last = truths.iter().filter_map(|truth| truth.last_byte).max();
     let duration_s = first.zip(last).map_or(0.0, |(first, last)| last.seconds_since(first));
     let per_s = |count: f64| (duration_s > 0.0).then(|| count / duration_s);
-    let times = |figure| definitions(&ok, &ok, figure).first().map(Times::new).unwrap_or_default();
+    let times = |figure| definitions(&ok, &ok, figure, RoleStyle::None).first().map(Times::new).unwrap_or_default();
     Figures {
         ok: ok.len() as u64,
         failed: (truths.len() - ok.len()) as u64,

@@ -12,6 +12,7 @@ pub mod deviations;
 pub mod figures;
 pub mod observed;
 pub mod page;
+pub mod processes;
 mod programs;
 pub mod result_file;
 pub mod scenario;
@@ -20,6 +21,7 @@ pub mod sheet;
 mod tests;
 pub mod text;
 pub mod verdict;
+mod watch;
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU8;
@@ -35,7 +37,7 @@ use figures::Figures;
 use observed::Observed;
 use result_file::Format;
 use scenario::Scenario;
-use verdict::Check;
+use verdict::{Check, Verdict};
 
 /// What the client was asked to do, as far as it is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -62,6 +64,8 @@ pub struct Judging {
     pub rate: f64,
     pub number: u64,
     pub asked: Asked,
+    /// Whether all requests that the client was asked for have different prompts.
+    pub distinct_prompts: bool,
     /// Where the client writes its result.
     pub read: Option<Format>,
     /// The file, if it is not where the format's program writes it by default.
@@ -88,6 +92,13 @@ pub struct Judgement {
     /// The reported means and percentiles beside the true ones.
     #[serde(default)]
     pub deviations: Vec<Deviation>,
+}
+
+impl Judgement {
+    /// Whether the mock was not good enough to judge the client.
+    pub fn is_void(&self) -> bool {
+        self.checks.iter().any(|check| check.name == checks::MOCK && check.verdict != Verdict::Pass)
+    }
 }
 
 /// The mock's own error, nanoseconds: how late it sent, and how far apart the times before and after its system calls
@@ -146,16 +157,19 @@ pub fn judge(judging: &Judging, scenario: &Scenario, stop: &AtomicU8) -> Result<
         .map_err(|error| format!("the mock cannot be started: {error}"))?;
     let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder can be made: {error}"))?;
     let words = client::fill_in(&judging.command, &client::Values::new(judging, &mock, &config.model));
+    let before = result_file::Before::new(judging.result.as_deref(), folder.path());
     let client = client::run(&words, folder.path(), &cores, &mock, scenario.freeze, judging.timeout, stop)?;
     mock.stop().map_err(|error| format!("the mock failed: {error}"))?;
     let all = mock.truth();
     let truths = observed::without_tests(&all, &judging.asked);
-    let observed = observed::observe(truths, all.len() - truths.len(), &judging.asked);
+    let stats = mock.stats();
+    let observed =
+        Observed { refused: stats.refused, ..observed::observe(truths, all.len() - truths.len(), &judging.asked) };
     let truth = figures::of_successes(truths);
-    let read = |format| result_file::read(format, judging.result.as_deref(), folder.path(), &client);
+    let read = |format| result_file::read(format, judging.result.as_deref(), folder.path(), &before, &client);
     let claims = judging.read.map(read);
-    let server = ServerError::new(&mock.stats(), &all);
-    let facts = checks::Facts { judging, client: &client, observed: &observed, truths, server };
+    let server = ServerError::new(&stats, &all);
+    let facts = checks::Facts { judging, client: &client, observed: &observed, truths, role: config.role, server };
     let (checks, deviations) = checks::evaluate(&facts, claims.as_ref());
     Ok(Judgement {
         name: judging.name.clone(),

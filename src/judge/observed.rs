@@ -1,6 +1,7 @@
 //! What a client did, from the server's records.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
+use std::hash::Hash;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,9 @@ pub struct Observed {
     /// Connection tests and warm-up requests before the load; they are in no other figure.
     #[serde(default)]
     pub tests: u64,
+    /// Requests that the server rejected: an unknown path, invalid JSON, no HTTP. They are in no other figure.
+    #[serde(default)]
+    pub refused: u64,
     /// From the first to the last request, seconds.
     pub sending_s: f64,
     /// Requests per second while requests were sent: gaps divided by their sum.
@@ -52,6 +56,9 @@ pub struct Observed {
     pub output_tokens: Option<Range>,
     /// Requests whose prompt an earlier request had.
     pub repeated_prompts: u64,
+    /// Requests that equal an earlier one in endpoint, prompt and limit of output tokens.
+    #[serde(default)]
+    pub repeated: u64,
     /// Requests that the client gave up before the end of the answer.
     pub given_up: u64,
 }
@@ -71,7 +78,7 @@ pub fn without_tests<'a>(truths: &'a [Truth], asked: &Asked) -> &'a [Truth] {
     &truths[tests..]
 }
 
-/// Evaluates the records, which are in order of arrival and follow `tests` connection tests.
+/// Evaluates the records, which are in order of arrival and follow `tests` connection tests. Rejected requests have no record.
 pub fn observe(truths: &[Truth], tests: usize, asked: &Asked) -> Observed {
     let count = truths.len() as f64;
     let share = |test: &dyn Fn(&Truth) -> bool| match truths {
@@ -92,6 +99,7 @@ pub fn observe(truths: &[Truth], tests: usize, asked: &Asked) -> Observed {
     Observed {
         requests: truths.len() as u64,
         tests: tests as u64,
+        refused: 0,
         sending_s,
         rate: (sending_s > 0.0).then(|| gaps.len() as f64 / sending_s),
         gap_variation: variation(&gaps),
@@ -108,7 +116,8 @@ pub fn observe(truths: &[Truth], tests: usize, asked: &Asked) -> Observed {
         max_tokens: range(truths.iter().filter_map(|truth| truth.max_tokens.map(f64::from))),
         prompt_tokens: range(truths.iter().map(|truth| f64::from(truth.prompt_tokens))),
         output_tokens: range(truths.iter().map(|truth| f64::from(truth.output_tokens))),
-        repeated_prompts: repeated(truths),
+        repeated_prompts: repeated(truths, |truth| truth.prompt_hash),
+        repeated: repeated(truths, |truth| (truth.endpoint.path(), truth.prompt_hash, truth.max_tokens)),
         given_up: truths.iter().filter(|truth| truth.end == crate::mock::End::ClientGone).count() as u64,
     }
 }
@@ -178,8 +187,8 @@ fn range(values: impl Iterator<Item = f64>) -> Option<Range> {
     Some(Range { min, mean: values.iter().sum::<f64>() / values.len() as f64, max })
 }
 
-fn repeated(truths: &[Truth]) -> u64 {
-    let mut seen: HashMap<u64, u64> = HashMap::new();
-    truths.iter().for_each(|truth| *seen.entry(truth.prompt_hash).or_default() += 1);
-    seen.values().map(|times| times - 1).sum()
+/// Requests whose identity an earlier one has.
+fn repeated<T: Eq + Hash>(truths: &[Truth], identity: impl Fn(&Truth) -> T) -> u64 {
+    let distinct: HashSet<T> = truths.iter().map(identity).collect();
+    (truths.len() - distinct.len()) as u64
 }

@@ -2,7 +2,7 @@
 
 use super::deviations::Deviation;
 use super::scenario::named;
-use super::sheet::{Client, SIGNS, Score, check_names, distinct, scenarios, sign};
+use super::sheet::{Client, SIGNS, Score, VOID_MEANING, check_names, distinct, scenarios, sign};
 use super::text::error;
 use super::verdict::{Check, Verdict};
 use super::{Judgement, text::STATISTICS};
@@ -59,12 +59,18 @@ fn class(verdict: Verdict) -> &'static str {
 fn score_table(clients: &[Client]) -> String {
     let cell = |judgement: Option<&Judgement>| {
         let Some(judgement) = judgement else { return ("", "-".to_string()) };
-        let score = Score::new(judgement.checks.iter());
         let is_wrong = judgement.checks.iter().any(|check| check.verdict == Verdict::Fail);
-        (if is_wrong { "bad" } else { "good" }, format!("{} of {}", score.passed, score.judged))
+        let class = match is_wrong {
+            _ if judgement.is_void() => "passable",
+            true => "bad",
+            false => "good",
+        };
+        (class, Score::text(judgement))
     };
     let row = |scenario: &str| row(scenario, clients, |client| cell(client.in_scenario(scenario)));
-    table_of_cells(&head("scenario", clients), &scenarios(clients).into_iter().map(row).collect::<Vec<_>>())
+    let is_void = clients.iter().flat_map(|client| &client.judgements).any(Judgement::is_void);
+    let void = if is_void { note(VOID_MEANING) } else { String::new() };
+    table_of_cells(&head("scenario", clients), &scenarios(clients).into_iter().map(row).collect::<Vec<_>>()) + &void
 }
 
 /// What each client costs, in the scenario in which that was most.
@@ -75,12 +81,15 @@ fn client_table(clients: &[Client]) -> String {
     let shown =
         |value: Option<f64>, decimals: usize| value.map_or("-".to_string(), |value| format!("{value:.decimals$}"));
     type Value = fn(&Judgement) -> Option<f64>;
-    let rows: [(&str, Value, usize); 5] = [
+    let rows: [(&str, Value, usize); 8] = [
         ("CPU time per output event (us)", |one| one.client.steady_cpu_per_event_us, 1),
         ("other CPU time (s)", |one| one.client.fixed_cpu_s, 2),
         ("memory (MiB)", |one| Some(one.client.peak_rss_bytes as f64 / f64::from(1 << 20)), 1),
         ("threads", |one| Some(one.client.peak_threads as f64), 0),
         ("busiest thread (% of a core)", |one| one.client.busiest_thread.map(|share| share * 100.0), 0),
+        ("all threads (% of its cores)", |one| one.client.busiest_share.map(|share| share * 100.0), 0),
+        ("peak of requests in flight", |one| Some(one.observed.peak_in_flight as f64), 0),
+        ("mean of requests in flight", |one| one.observed.mean_in_flight, 2),
     ];
     let rows: Vec<_> = rows
         .iter()
@@ -195,5 +204,21 @@ mod tests {
         assert!(!page.contains("<script>alert"), "{page}");
         assert!(page.contains("<th>good</th>") && page.contains("&lt;script&gt;alert(1)"), "{page}");
         assert!(page.contains("class=\"good\">✓") && page.contains("class=\"bad\">✗"), "{page}");
+    }
+
+    #[test]
+    fn a_client_that_could_not_be_judged_has_no_score() {
+        let mut late = judgement("late", Verdict::Pass, "right");
+        late.checks.push(Check::new(crate::judge::checks::MOCK, false, "99 ms late".to_string()));
+        late.observed.peak_in_flight = 77;
+        let clients = clients(vec![judgement("good", Verdict::Pass, "right"), late], "");
+        let page = html(&clients);
+        assert!(page.contains("class=\"passable\">void<") && page.contains(VOID_MEANING), "{page}");
+        assert!(page.contains(">77<"), "{page}");
+        let text = crate::judge::text::side_by_side(&clients, 100);
+        assert!(text.contains("1 of 1") && text.contains("void") && text.contains(VOID_MEANING), "{text}");
+        let judgements: Vec<Judgement> = clients.into_iter().flat_map(|client| client.judgements).collect();
+        let score = crate::judge::text::score(&judgements);
+        assert!(score.starts_with("1 of 1 checks passed\n1 of 2 scenarios void"), "{score}");
     }
 }

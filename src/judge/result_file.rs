@@ -1,12 +1,15 @@
 //! The file in which a client wrote its figures: its formats, and where it is.
 
+use std::fs::{self, File, Metadata};
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
 
 use super::claims::Claims;
 use super::client::{ClientRun, STDOUT};
-use super::figures::Figure;
+use super::figures::{Figure, ITL_OF_ANSWER, TPOT_FROM_REQUEST};
 use super::programs;
 
 /// The file format of a client's result; see [`FORMATS`].
@@ -43,6 +46,19 @@ pub const FORMATS: [(&str, Format, &str); 9] = [
     ),
 ];
 
+impl Format {
+    /// The definition by which the program of this format measures a figure, if it is another one than this program's, from
+    /// its source code: AIPerf 0.13 (`metrics/types/inter_token_latency_metric.py`) and GuideLLM 0.8
+    /// (`schemas/base/request_stats.py`). Values of a client that is late by much do not show their definition.
+    pub fn definition(self, figure: Figure) -> Option<&'static str> {
+        match (self, figure) {
+            (Format::Aiperf | Format::Guidellm, Figure::Itl) => Some(ITL_OF_ANSWER),
+            (Format::Guidellm, Figure::Tpot) => Some(TPOT_FROM_REQUEST),
+            _ => None,
+        }
+    }
+}
+
 /// The format of this name, or an error that lists all names.
 pub fn format_named(name: &str) -> Result<Format, String> {
     let names = FORMATS.map(|(name, ..)| name).join(", ");
@@ -52,13 +68,49 @@ pub fn format_named(name: &str) -> Result<Format, String> {
 
 /// The largest result file that is read. Files with every request are larger than those with figures only.
 const MAX_BYTES: u64 = 256 << 20;
+/// The file with evalscope's percentiles.
+const PERCENTILES: &str = "benchmark_percentile.json";
+
+/// A result file that was there before the client started, and has not changed since, is not the client's.
+#[derive(Debug, Default)]
+pub struct Before(Vec<(PathBuf, Stamp)>);
+
+/// What changes when a file is written or replaced: device, inode, length, and the times of the last changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp([u64; 3], [i64; 4]);
+
+impl Stamp {
+    fn new(found: &Metadata) -> Stamp {
+        let times = [found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec()];
+        Stamp([found.dev(), found.ino(), found.len()], times)
+    }
+}
+
+impl Before {
+    /// The files that are there now where the client will write. Its folder has none.
+    pub fn new(result: Option<&Path>, folder: &Path) -> Before {
+        let files = result.map(|result| folder.join(result)).into_iter();
+        let files = files.flat_map(|file| [file.with_file_name(PERCENTILES), file]);
+        Before(files.filter_map(|file| fs::metadata(&file).ok().map(|found| (file, Stamp::new(&found)))).collect())
+    }
+
+    fn has(&self, path: &Path, found: &Metadata) -> bool {
+        self.0.iter().any(|(file, stamp)| file == path && *stamp == Stamp::new(found))
+    }
+}
 
 /// Reads the result of a client: `result`, or else the newest file in the client's folder that has the format. The folder
 /// was empty when the client started, so that no file in it is older.
 ///
 /// # Errors
 /// One line: there is no such file, or it cannot be read.
-pub fn read(format: Format, result: Option<&Path>, folder: &Path, client: &ClientRun) -> Result<Claims, String> {
+pub fn read(
+    format: Format,
+    result: Option<&Path>,
+    folder: &Path,
+    before: &Before,
+    client: &ClientRun,
+) -> Result<Claims, String> {
     let file = match result {
         Some(file) => folder.join(file),
         None => newest(format, folder).ok_or_else(|| {
@@ -66,7 +118,7 @@ pub fn read(format: Format, result: Option<&Path>, folder: &Path, client: &Clien
             format!("the client wrote no {} in its folder{ended}; give its path with --result", expected(format))
         })?,
     };
-    let mut claims = parse(format, &file)?;
+    let mut claims = parse(format, &file, before)?;
     claims.file = file.strip_prefix(folder).unwrap_or(&file).to_path_buf();
     Ok(claims)
 }
@@ -107,23 +159,24 @@ fn newest(format: Format, folder: &Path) -> Option<PathBuf> {
 
 fn fits(format: Format, path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
+    let is_readable = || parse(format, path, &Before::default()).is_ok();
     match format {
-        Format::Vllm | Format::GenaiBench => name.ends_with(".json") && parse(format, path).is_ok(),
-        Format::Sglang => name.ends_with(".jsonl") && parse(format, path).is_ok(),
-        Format::Oha => (name.ends_with(".json") || name == STDOUT) && parse(format, path).is_ok(),
+        Format::Vllm | Format::GenaiBench => name.ends_with(".json") && is_readable(),
+        Format::Sglang => name.ends_with(".jsonl") && is_readable(),
+        Format::Oha => (name.ends_with(".json") || name == STDOUT) && is_readable(),
         _ => name == expected(format),
     }
 }
 
-fn parse(format: Format, path: &Path) -> Result<Claims, String> {
-    let text = text(path)?;
+fn parse(format: Format, path: &Path, before: &Before) -> Result<Claims, String> {
+    let text = text(path, before)?;
     let json = match format {
         // Each run appends a line.
         Format::Sglang => json(path, text.lines().last().unwrap_or(""))?,
         _ => json(path, &text)?,
     };
     let claims = match format {
-        Format::Ringmark | Format::Evalscope => programs::evalscope(&json, &percentiles_beside(path)?),
+        Format::Ringmark | Format::Evalscope => programs::evalscope(&json, &percentiles_beside(path, before)?),
         Format::Vllm | Format::Sglang => programs::vllm(&json),
         Format::Aiperf => programs::aiperf(&json),
         Format::Guidellm => programs::guidellm(&json).map_err(|what| format!("{}: {what}", path.display()))?,
@@ -138,17 +191,32 @@ fn parse(format: Format, path: &Path) -> Result<Claims, String> {
 }
 
 /// evalscope's percentiles, which are in a file of their own.
-fn percentiles_beside(path: &Path) -> Result<Json, String> {
-    let beside = path.with_file_name("benchmark_percentile.json");
-    if beside.exists() { json(&beside, &text(&beside)?) } else { Ok(Json::Null) }
+fn percentiles_beside(path: &Path, before: &Before) -> Result<Json, String> {
+    let beside = path.with_file_name(PERCENTILES);
+    if beside.exists() { json(&beside, &text(&beside, before)?) } else { Ok(Json::Null) }
 }
 
-fn text(path: &Path) -> Result<String, String> {
+/// The text of a regular file. Clients make others by mistake, and a pipe or a device can have no end.
+fn text(path: &Path, before: &Before) -> Result<String, String> {
     let wrong = |error: std::io::Error| format!("{}: {error}", path.display());
-    if std::fs::metadata(path).map_err(wrong)?.len() > MAX_BYTES {
+    // Without waiting, in case it is a pipe that nobody writes to.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(wrong)?;
+    let found = file.metadata().map_err(wrong)?;
+    if !found.is_file() {
+        return Err(format!("{}: not a regular file", path.display()));
+    }
+    if before.has(path, &found) {
+        return Err(format!(
+            "{}: it is from before the start of the client, which has not written it: remove it, or correct --result",
+            path.display()
+        ));
+    }
+    let mut text = String::new();
+    let read = file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(wrong)?;
+    if read as u64 > MAX_BYTES {
         return Err(format!("{}: larger than {} MiB", path.display(), MAX_BYTES >> 20));
     }
-    std::fs::read_to_string(path).map_err(wrong)
+    Ok(text)
 }
 
 fn json(path: &Path, text: &str) -> Result<Json, String> {
@@ -157,6 +225,8 @@ fn json(path: &Path, text: &str) -> Result<Json, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     fn found(format: Format, files: &[(&str, &str)]) -> Result<Claims, String> {
@@ -166,7 +236,8 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         }
-        read(format, None, folder.path(), &ClientRun { status: Some(0), ..ClientRun::default() })
+        let client = ClientRun { status: Some(0), ..ClientRun::default() };
+        read(format, None, folder.path(), &Before::default(), &client)
     }
 
     const OHA: &str = r#"{"summary": {"average": 0.5}, "latencyPercentiles": {"p50": 0.4}}"#;
@@ -204,5 +275,41 @@ mod tests {
         }
         let two_loads = found(Format::Guidellm, &[("benchmarks.json", r#"{"benchmarks": [{}, {}]}"#)]).unwrap_err();
         assert!(two_loads.contains("2 loads"), "{two_loads}");
+    }
+
+    #[test]
+    fn a_result_from_before_the_start_is_not_the_clients() {
+        let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (summary, percentiles) = (other.path().join("benchmark_summary.json"), other.path().join(PERCENTILES));
+        let write = || std::fs::write(&summary, r#"{"Average latency (s)": 2.0}"#).unwrap();
+        write();
+        std::fs::write(&percentiles, "[]").unwrap();
+        let before = Before::new(Some(&summary), folder.path());
+        let read = || read(Format::Evalscope, Some(&summary), folder.path(), &before, &ClientRun::default());
+        assert!(read().unwrap_err().contains("benchmark_summary.json: it is from before the start"), "{:?}", read());
+        // The percentiles of an earlier run do not belong to the summary of this one.
+        std::fs::remove_file(&summary).unwrap();
+        write();
+        assert!(read().unwrap_err().contains("benchmark_percentile.json: it is from before the start"), "{:?}", read());
+        std::fs::remove_file(&percentiles).unwrap();
+        assert_eq!(read().unwrap().latency_ms.mean, Some(2000.0));
+    }
+
+    #[test]
+    fn what_has_no_end_is_not_a_result() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let read = |file: &str| {
+            read(Format::Ringmark, Some(&path(file)), folder.path(), &Before::default(), &ClientRun::default())
+        };
+        let pipe = |name: &str| assert!(Command::new("mkfifo").arg(path(name)).status().unwrap().success());
+        pipe("pipe.json");
+        std::os::unix::fs::symlink("/dev/zero", path("zero.json")).unwrap();
+        for file in ["pipe.json", "zero.json"] {
+            assert!(read(file).unwrap_err().ends_with("not a regular file"), "{:?}", read(file));
+        }
+        std::fs::write(path("benchmark_summary.json"), r#"{"Average latency (s)": 2.0}"#).unwrap();
+        pipe(PERCENTILES);
+        assert!(read("benchmark_summary.json").unwrap_err().ends_with("not a regular file"));
     }
 }

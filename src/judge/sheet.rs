@@ -4,6 +4,10 @@ use std::path::Path;
 
 use super::Judgement;
 use super::verdict::{Check, Verdict};
+use crate::files;
+
+/// The largest file that is read.
+const MAX_BYTES: u64 = 256 << 20;
 
 /// A client, and what was found in each scenario.
 #[derive(Clone, Debug)]
@@ -44,8 +48,8 @@ fn renamed(mut client: Client, path: &Path) -> Client {
 
 fn read_one(path: &Path) -> Result<Vec<Client>, String> {
     let wrong = |why: String| format!("{}: {why}", path.display());
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    let judgements: Vec<Judgement> = serde_json::from_str(&text)
+    let text = files::read_at_most(path, MAX_BYTES).map_err(|error| wrong(error.to_string()))?;
+    let judgements: Vec<Judgement> = serde_json::from_slice(&text)
         .map_err(|error| wrong(format!("not a file that 'ringmark judge --json' wrote: {error}")))?;
     if judgements.is_empty() {
         return Err(wrong("no scenario is in it".to_string()));
@@ -100,6 +104,17 @@ pub struct Score {
 }
 
 impl Score {
+    /// The score of all scenarios in which the server was good enough.
+    pub fn of_all(judgements: &[Judgement]) -> Score {
+        Score::new(judgements.iter().filter(|judgement| !judgement.is_void()).flat_map(|judgement| &judgement.checks))
+    }
+
+    /// "7 of 9", or "void" if the server was not good enough to judge.
+    pub fn text(judgement: &Judgement) -> String {
+        let score = Score::new(judgement.checks.iter());
+        if judgement.is_void() { VOID.to_string() } else { format!("{} of {}", score.passed, score.judged) }
+    }
+
     /// The score of these checks.
     pub fn new<'a>(checks: impl Iterator<Item = &'a Check>) -> Score {
         let mut score = Score::default();
@@ -111,6 +126,10 @@ impl Score {
         score
     }
 }
+
+/// The score of a client that could not be judged, and what it means.
+pub const VOID: &str = "void";
+pub const VOID_MEANING: &str = "void: the server was not good enough to judge, repeat it on a machine with less load";
 
 /// The sign of a verdict.
 pub fn sign(verdict: Verdict) -> &'static str {
@@ -124,4 +143,5 @@ pub fn sign(verdict: Verdict) -> &'static str {
 }
 
 /// What the signs mean.
-pub const SIGNS: &str = "✓ right, ✗ wrong, ≈ right by another definition, ! wrong and reported to be, - not reported";
+pub const SIGNS: &str =
+    "✓ right, ✗ wrong, ≈ right by another definition, ! wrong and reported to be, - not reported or not checked";

@@ -9,9 +9,9 @@ use super::claims::{Claims, Reported};
 use super::client::ClientRun;
 use super::figures::{self, Figure, definitions, successes};
 use super::observed::observe;
-use super::verdict::Verdict;
+use super::verdict::{Check, Verdict};
 use super::{Asked, Judging, ServerError, scenario};
-use crate::mock::{Config, Mock, Truth};
+use crate::mock::{Config, Mock, RoleStyle, Truth};
 
 const REQUESTS: usize = 20;
 
@@ -45,7 +45,8 @@ fn reported(mut values_ms: Vec<f64>) -> Reported {
 /// The values of a figure by the definition whose text contains `definition`.
 fn values(truths: &[Truth], figure: Figure, definition: &str) -> Vec<f64> {
     let all: Vec<&Truth> = truths.iter().collect();
-    let defined = definitions(&successes(truths), &all, figure);
+    let roles = [RoleStyle::Separate, RoleStyle::WithFirst];
+    let defined = roles.map(|role| definitions(&successes(truths), &all, figure, role)).concat();
     defined.into_iter().find(|one| one.definition.contains(definition)).unwrap().values_ms
 }
 
@@ -67,9 +68,22 @@ fn right(truths: &[Truth]) -> Claims {
 }
 
 /// The verdicts by check, for a client that was asked for `rate_factor` times the rate that it offered.
-fn verdicts(truths: &[Truth], claims: Claims, rate_factor: f64) -> Vec<(String, Verdict)> {
+fn verdicts(keys: &str, truths: &[Truth], claims: Claims, rate_factor: f64) -> Vec<(String, Verdict)> {
     let offered = observe(truths, 0, &Asked::default()).rate.unwrap();
     let asked = Asked { number: Some(REQUESTS as u64), rate: Some(offered * rate_factor), ..Asked::default() };
+    let client = ClientRun { status: Some(0), ..ClientRun::default() };
+    let checks = checks_of(keys, truths, claims, asked, false, &client);
+    checks.into_iter().map(|check| (check.name, check.verdict)).collect()
+}
+
+fn checks_of(
+    keys: &str,
+    truths: &[Truth],
+    claims: Claims,
+    asked: Asked,
+    distinct_prompts: bool,
+    client: &ClientRun,
+) -> Vec<Check> {
     let judging = Judging {
         name: String::new(),
         command: Vec::new(),
@@ -78,16 +92,16 @@ fn verdicts(truths: &[Truth], claims: Claims, rate_factor: f64) -> Vec<(String, 
         rate: 0.0,
         number: 0,
         asked,
+        distinct_prompts,
         read: None,
         result: None,
         timeout: std::time::Duration::ZERO,
     };
-    let client = ClientRun { status: Some(0), ..ClientRun::default() };
     let observed = observe(truths, 0, &asked);
-    let facts =
-        Facts { judging: &judging, client: &client, observed: &observed, truths, server: ServerError::default() };
-    let (checks, _) = evaluate(&facts, Some(&Ok(claims)));
-    checks.into_iter().map(|check| (check.name, check.verdict)).collect()
+    let role = Config::from_query(keys).unwrap().role;
+    let server = ServerError::default();
+    let facts = Facts { judging: &judging, client, observed: &observed, truths, role, server };
+    evaluate(&facts, Some(&Ok(claims))).0
 }
 
 /// A mistake: the check that finds it, and the verdict.
@@ -160,9 +174,10 @@ fn in_every_scenario_the_right_figures_pass_and_its_mistakes_are_found() {
             scope.spawn(|| {
                 let truths = records(scenario.mock);
                 assert_eq!(truths.len(), REQUESTS, "{}", scenario.name);
-                for (check, verdict) in verdicts(&truths, right(&truths), 1.0) {
-                    // Nothing was measured of a process.
-                    let expected = if check == "saturation" { Verdict::Unknown } else { Verdict::Pass };
+                for (check, verdict) in verdicts(scenario.mock, &truths, right(&truths), 1.0) {
+                    // Nothing was measured of a process, and no limit was asked for.
+                    let is_unknown = ["saturation", "limit"].contains(&check.as_str());
+                    let expected = if is_unknown { Verdict::Unknown } else { Verdict::Pass };
                     assert_eq!(verdict, expected, "{}: {check}", scenario.name);
                 }
                 let own = MISTAKES.iter().filter(|mistake| mistake.scenario == scenario.name);
@@ -170,7 +185,9 @@ fn in_every_scenario_the_right_figures_pass_and_its_mistakes_are_found() {
                 for mistake in own {
                     let mut claims = right(&truths);
                     (mistake.make)(&truths, &mut claims);
-                    let found = verdicts(&truths, claims, 1.0).into_iter().find(|(check, _)| check == mistake.check);
+                    let found = verdicts(scenario.mock, &truths, claims, 1.0)
+                        .into_iter()
+                        .find(|(check, _)| check == mistake.check);
                     let (check, verdict) = found.unwrap();
                     assert_eq!(verdict, mistake.verdict, "{}: {check}", scenario.name);
                 }
@@ -181,8 +198,67 @@ fn in_every_scenario_the_right_figures_pass_and_its_mistakes_are_found() {
 
 #[test]
 fn a_rate_that_was_not_offered_is_found() {
-    let truths = records("ttft=1ms&itl=1ms&tokens=2");
-    let rate = |factor| verdicts(&truths, right(&truths), factor).into_iter().find(|(check, _)| check == "rate");
+    let keys = "ttft=1ms&itl=1ms&tokens=2";
+    let truths = records(keys);
+    let rate = |factor| verdicts(keys, &truths, right(&truths), factor).into_iter().find(|(check, _)| check == "rate");
     assert_eq!(rate(1.0).unwrap().1, Verdict::Pass);
     assert_eq!(rate(10.0).unwrap().1, Verdict::Fail);
+}
+
+#[test]
+fn a_client_whose_threads_use_its_cores_together_is_saturated() {
+    let keys = "ttft=1ms&itl=1ms&tokens=2";
+    let truths = records(keys);
+    let verdict = |thread, share| {
+        let client = ClientRun {
+            status: Some(0),
+            busiest_thread: Some(thread),
+            busiest_share: Some(share),
+            cores: Some(1.0),
+            steady_cpu_per_event_us: Some(3.0),
+            fixed_cpu_s: Some(1.25),
+            ..ClientRun::default()
+        };
+        let checks = checks_of(keys, &truths, right(&truths), Asked::default(), false, &client);
+        let check = checks.into_iter().find(|check| check.name == "saturation").unwrap();
+        assert!(
+            check.text.contains("of the client's core;") && check.text.contains("1.25 s besides"),
+            "{}",
+            check.text
+        );
+        check.verdict
+    };
+    assert_eq!(verdict(0.52, 0.8), Verdict::Pass);
+    assert_eq!(verdict(0.52, 0.97), Verdict::Fail);
+    assert_eq!(verdict(0.97, 0.5), Verdict::Fail);
+}
+
+#[test]
+fn requests_are_compared_by_their_prompts() {
+    let keys = "ttft=1ms&itl=1ms&tokens=2";
+    let mut truths = records(keys);
+    let check = |truths: &[Truth], number: u64, distinct| {
+        let asked = Asked { number: Some(number), ..Asked::default() };
+        let checks = checks_of(keys, truths, right(truths), asked, distinct, &ClientRun::default());
+        let check = checks.into_iter().find(|check| check.name == "requests").unwrap();
+        (check.verdict, check.text)
+    };
+    let number = REQUESTS as u64;
+    // All prompts are the same one, so that there is nothing to compare.
+    assert_eq!(check(&truths, number, false).0, Verdict::Pass);
+    assert_eq!(check(&truths, number, true).0, Verdict::Fail);
+    for (place, truth) in truths.iter_mut().enumerate() {
+        truth.prompt_hash = place as u64;
+    }
+    assert_eq!(check(&truths, number, true).0, Verdict::Pass);
+    assert!(check(&truths, number + 1, false).1.contains("0 repeated, 1 lost"));
+    truths[7].prompt_hash = 6;
+    for (distinct, verdict, text) in
+        [(true, Verdict::Fail, ": 1 repeated, 1 lost"), (false, Verdict::Unknown, "1 were repeated and 1 lost")]
+    {
+        let found = check(&truths, number, distinct);
+        assert!(found.0 == verdict && found.1.contains(text), "{found:?}");
+    }
+    let more = check(&truths, number - 1, false);
+    assert!(more.0 == Verdict::Fail && more.1.contains("1 repeated, 0 lost"), "{more:?}");
 }

@@ -4,7 +4,7 @@ use super::Judgement;
 use super::deviations::Deviation;
 use super::figures::Figure;
 use super::scenario::{Scenario, named};
-use super::sheet::{Client, SIGNS, Score, scenarios, sign};
+use super::sheet::{Client, SIGNS, Score, VOID_MEANING, scenarios, sign};
 use super::verdict::{Check, Verdict};
 use crate::report::table::{Align, Table, wrap};
 
@@ -61,7 +61,6 @@ pub fn error(deviation: &Deviation) -> String {
 pub fn summary(judgements: &[Judgement], width: usize) -> String {
     let mut out = String::new();
     for judgement in judgements {
-        let score = Score::new(judgement.checks.iter());
         let others: Vec<String> = [Verdict::Fail, Verdict::Warned, Verdict::OtherDefinition]
             .into_iter()
             .filter_map(|verdict| {
@@ -70,7 +69,7 @@ pub fn summary(judgements: &[Judgement], width: usize) -> String {
                 (!names.is_empty()).then(|| format!("{} {}", sign(verdict), names.join(", ")))
             })
             .collect();
-        let first = format!("{:<18} {:>2} of {:>2}  ", judgement.scenario, score.passed, score.judged);
+        let first = format!("{:<18} {:>8}  ", judgement.scenario, Score::text(judgement));
         out.push_str(&wrap(&first, &others.join("  "), width));
     }
     format!("{out}{}", wrap("", SIGNS, width))
@@ -78,12 +77,16 @@ pub fn summary(judgements: &[Judgement], width: usize) -> String {
 
 /// "7 of 9 checks passed".
 pub fn score(judgements: &[Judgement]) -> String {
-    let score = Score::new(judgements.iter().flat_map(|judgement| &judgement.checks));
+    let score = Score::of_all(judgements);
     let other = match score.other_definition {
         0 => String::new(),
         count => format!(", {count} by another definition"),
     };
-    format!("{} of {} checks passed{other}\n", score.passed, score.judged)
+    let void = match judgements.iter().filter(|judgement| judgement.is_void()).count() {
+        0 => String::new(),
+        count => format!("{count} of {} scenarios {VOID_MEANING}\n", judgements.len()),
+    };
+    format!("{} of {} checks passed{other}\n{void}", score.passed, score.judged)
 }
 
 /// Tables of the scores of several clients, each with as many clients as fit.
@@ -91,14 +94,13 @@ pub fn side_by_side(clients: &[Client], width: usize) -> String {
     let fits = |count: &usize| clients.chunks(*count).all(|some| scores(some).width() <= width);
     let most = (1..=clients.len()).rev().find(fits).unwrap_or(1);
     let tables: Vec<String> = clients.chunks(most).map(|some| scores(some).render()).collect();
-    tables.join("\n") + &wrap("", "Checks passed, of those that could be answered", width)
+    let is_void = clients.iter().flat_map(|client| &client.judgements).any(Judgement::is_void);
+    let void = if is_void { wrap("", VOID_MEANING, width) } else { String::new() };
+    tables.join("\n") + &wrap("", "Checks passed, of those that could be answered", width) + &void
 }
 
 fn scores(clients: &[Client]) -> Table {
-    let cell = |client: &Client, scenario: &str| {
-        let score = client.in_scenario(scenario).map(|judgement| Score::new(judgement.checks.iter()));
-        score.map_or("-".to_string(), |score| format!("{} of {}", score.passed, score.judged))
-    };
+    let cell = |client: &Client, scenario: &str| client.in_scenario(scenario).map_or("-".to_string(), Score::text);
     let row = |scenario: &str| {
         let cells = clients.iter().map(|client| cell(client, scenario));
         [scenario.to_string()].into_iter().chain(cells).collect()

@@ -49,6 +49,7 @@ impl Plan {
             search: self.report.search.clone(),
             witness: self.witness.map_or(0, |witness| witness.connections),
             choices: self.workload.options.choices(),
+            clock_domain: String::new(),
             shard: self.shard.as_ref().map(|_| ShardFacts {
                 share,
                 call_id: self.workload.id_prefix.clone(),

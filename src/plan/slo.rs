@@ -211,6 +211,19 @@ impl Criterion {
         value.is_finite() && self.comparison.holds(value, self.bound)
     }
 
+    /// Whether the bound is one of each single request too: a response has many ITLs, and rates and shares are of a run.
+    pub(crate) fn is_of_a_request(&self) -> bool {
+        matches!(self.figure, Figure::Of(_, Quantity::Ttft | Quantity::Tpot | Quantity::Latency))
+    }
+
+    /// Whether a value that is only known to be at most `at_most` may miss the bound.
+    pub(crate) fn is_left_open_by(&self, at_most: f64) -> bool {
+        match self.comparison {
+            Comparison::AtMost | Comparison::Below => !self.is_met_by(at_most),
+            Comparison::AtLeast | Comparison::Above => true,
+        }
+    }
+
     /// The bound has no unit.
     fn is_bare(&self) -> bool {
         self.text.ends_with(|last: char| last.is_ascii_digit() || last == '.')

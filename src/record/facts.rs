@@ -81,6 +81,10 @@ pub struct RunFacts {
     /// Choices of each answer; 0 in what earlier versions stored, whatever it was.
     #[serde(default)]
     pub choices: u32,
+    /// The kernel whose clock the run used; see `crate::host::clock_domain`. Empty if unknown, and in what earlier versions
+    /// stored, which have it for shards only.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub clock_domain: String,
     /// The shard that this run was; `None` for a whole load. The load above is then the share of the shard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard: Option<ShardFacts>,
@@ -126,6 +130,12 @@ pub enum Mode {
 }
 
 impl RunFacts {
+    /// The kernel whose clock the run used; `None` if it is unknown.
+    pub(crate) fn clock_domain(&self) -> Option<&str> {
+        let of_shard = self.shard.as_ref().map_or("", |shard| &shard.clock_domain);
+        [self.clock_domain.as_str(), of_shard].into_iter().find(|domain| !domain.is_empty())
+    }
+
     /// Whether a warm-up flows into the measured requests.
     pub(crate) fn has_flowing_warmup(&self) -> bool {
         self.warmup_flows && self.warmup_requests > 0

@@ -143,6 +143,7 @@ mod tests {
     use crate::time::clock::Clock;
 
     const TOKEN: &[u8] = b"0123456789abcdef";
+    const LONG: Duration = Duration::from_secs(60);
     const LOCAL: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
     fn server() -> ClockServer {
@@ -245,10 +246,37 @@ mod tests {
     #[test]
     fn shard_0_waits_only_for_shards_that_exchange_packets() {
         let server = server();
-        server.wait_for_others(&|| panic!("nobody exchanges packets"));
+        server.wait_for_others(LONG, &|| panic!("nobody exchanges packets"));
         let all = exchanges(target(server.address(), TOKEN, 1), 3);
         assert!(all.len() > 3, "the last ones are added");
         // Its last packet may still be on its way.
-        server.wait_for_others(&|| false);
+        server.wait_for_others(LONG, &|| false);
+    }
+
+    /// A stranger who recorded packets can neither get answers nor keep shard 0 waiting, whatever the shard sends between.
+    #[test]
+    fn packets_that_come_again_have_no_effect() {
+        let server = server();
+        let socket = UdpSocket::bind(LOCAL).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let key = clock_packet::key(TOKEN);
+        let packet =
+            |run: u8, number| clock_packet::write_request(&key, Request { nonce: [run; 16], shard: 1, number });
+        let is_answered = |packet: &[u8]| {
+            socket.send_to(packet, server.address()).unwrap();
+            socket.recv(&mut [0; 200]).is_ok()
+        };
+        assert!(is_answered(&packet(1, 0)) && is_answered(&packet(1, 1)) && is_answered(&packet(1, 5)));
+        for number in [0, 1, 4, 5] {
+            assert!(!is_answered(&packet(1, number)), "request {number} came again");
+        }
+        // While it is active, the wait has a limit.
+        server.wait_for_others(Duration::ZERO, &|| panic!("the limit is over"));
+        assert!(!is_answered(&packet(1, LAST)), "the last one begins no exchange");
+        assert!(is_answered(&packet(2, 0)) && !is_answered(&packet(2, LAST)), "another run of the same call");
+        for packet in [packet(1, 0), packet(1, 5), packet(1, 6), packet(1, LAST), packet(2, 0)] {
+            assert!(!is_answered(&packet));
+        }
+        server.wait_for_others(LONG, &|| panic!("both runs have ended"));
     }
 }

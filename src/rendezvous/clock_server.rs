@@ -19,8 +19,15 @@ const STEP: Duration = Duration::from_millis(50);
 /// A shard that has sent nothing for so long is taken for ended.
 const SILENT: Duration = Duration::from_secs(3);
 
-/// The shards that exchange packets at present, and when each sent its last one.
-type Active = Arc<Mutex<BTreeMap<u32, Instant>>>;
+/// The exchanges of each shard and run: by its number and what it drew for the run.
+type Active = Arc<Mutex<BTreeMap<(u32, [u8; 16]), LastRequest>>>;
+
+/// The last request of a shard in a run, and when it came.
+#[derive(Clone, Copy, Debug)]
+struct LastRequest {
+    number: u32,
+    at: Instant,
+}
 
 /// A server on a thread of its own. It ends when this is dropped.
 pub(super) struct ClockServer {
@@ -45,11 +52,16 @@ impl ClockServer {
                 let request = clock_packet::read_request(&key, packet.bytes());
                 let Some(request) = request.filter(|request| (1..count).contains(&request.shard)) else { continue };
                 let mut others = others.lock().unwrap_or_else(PoisonError::into_inner);
-                if request.number == LAST {
-                    others.remove(&request.shard);
+                let last = LastRequest { number: request.number, at: Instant::now() };
+                // A packet that comes again was sent by a stranger who recorded it.
+                let run = (request.shard, request.nonce);
+                if others.get(&run).is_some_and(|before| before.number >= request.number) {
                     continue;
                 }
-                others.insert(request.shard, Instant::now());
+                others.insert(run, last);
+                if request.number == LAST {
+                    continue;
+                }
                 let answer = clock_packet::write_answer(&key, request, packet.at, socket.now());
                 // A shard that cannot be reached has no exchange.
                 let _ = socket.socket.send_to(&answer, packet.from);
@@ -63,13 +75,14 @@ impl ClockServer {
         self.address
     }
 
-    /// Waits until no shard exchanges packets any more: all have ended, or been silent for seconds.
-    pub(super) fn wait_for_others(&self, stopped: &dyn Fn() -> bool) {
+    /// Waits until no shard exchanges packets any more: all have ended, or been silent for seconds. At most for `limit`.
+    pub(super) fn wait_for_others(&self, limit: Duration, stopped: &dyn Fn() -> bool) {
         let is_active = || {
             let others = self.active.lock().unwrap_or_else(PoisonError::into_inner);
-            others.values().any(|at| at.elapsed() < SILENT)
+            others.values().any(|last| last.number != LAST && last.at.elapsed() < SILENT)
         };
-        while is_active() && !stopped() {
+        let begin = Instant::now();
+        while is_active() && begin.elapsed() < limit && !stopped() {
             std::thread::sleep(STEP);
         }
     }

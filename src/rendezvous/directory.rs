@@ -207,8 +207,10 @@ fn join(base: &Path, share: Share, wait: &Wait<'_>) -> Result<PathBuf, Rendezvou
     let outcome = loop {
         for call in names(base).map_err(failed)?.into_iter().filter(|name| name.starts_with(CALL)) {
             let call = base.join(call);
-            // A call that has its members takes no others.
-            if !greeted.contains(&call) && !call.join(MEMBERS).exists() && write_once(&call.join(&hello), b"").is_ok() {
+            // A call that has its members takes no others. One that has been refused is over: times of files are too coarse
+            // to show which of two that follow each other at once is the later one.
+            let is_open = ![MEMBERS, REFUSED].iter().any(|name| call.join(name).exists());
+            if !greeted.contains(&call) && is_open && write_once(&call.join(&hello), b"").is_ok() {
                 greeted.push(call);
             }
         }

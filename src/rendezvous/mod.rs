@@ -113,6 +113,8 @@ pub struct Rendezvous {
     address: Option<ShardAddress>,
     /// The token of the job; empty without one.
     job_token: String,
+    /// All shards must have the same.
+    version: String,
     /// Shard 0: what answers clock exchanges, and what the others need for them.
     clock_server: Option<(ClockServer, ClockService)>,
     /// Other shards: where these are answered.
@@ -161,6 +163,7 @@ impl Rendezvous {
             now_ns,
             address,
             job_token: token.unwrap_or_default().to_string(),
+            version: env!("CARGO_PKG_VERSION").to_string(),
             clock_server: None,
             clock_target: None,
             offset: OffsetBounds::default(),
@@ -173,6 +176,13 @@ impl Rendezvous {
         Ok(rendezvous)
     }
 
+    /// The same for a program of another version.
+    #[cfg(feature = "internals")]
+    #[must_use]
+    pub fn with_version(self, version: &str) -> Rendezvous {
+        Rendezvous { version: version.to_string(), ..self }
+    }
+
     /// Shares the facts of the call: shard 0 passes them, and all shards get them. `None` without communication.
     pub fn share_call(
         &mut self,
@@ -180,7 +190,7 @@ impl Rendezvous {
         stopped: &dyn Fn() -> bool,
     ) -> Result<Option<CallFacts>, RendezvousError> {
         let clock = self.clock_server.as_ref().map(|(_, service)| service.clone());
-        let own = CallMessage { version: version(), count: self.share.count(), call, clock };
+        let own = CallMessage { version: self.version.clone(), count: self.share.count(), call, clock };
         let Some(all) = self.all_gather(&own, stopped)? else { return Ok(None) };
         if let Some(service) = all.first().and_then(|first| first.clock.clone()).filter(|_| !self.share.is_first()) {
             self.clock_target = self.clock_target_at(&service).map_err(RendezvousError::new)?;
@@ -190,7 +200,7 @@ impl Rendezvous {
 
     /// Waits until all shards are ready for a run. `plan_hash` must be the same for all.
     pub fn ready(&mut self, run: u32, plan_hash: &str, stopped: &dyn Fn() -> bool) -> Result<(), RendezvousError> {
-        let ready = ReadyMessage { version: version(), run, plan_hash: plan_hash.to_string() };
+        let ready = ReadyMessage { version: self.version.clone(), run, plan_hash: plan_hash.to_string() };
         let Some(all) = self.all_gather(&ready, stopped)? else { return Ok(()) };
         messages::check_ready(&all).map_err(RendezvousError::new)
     }
@@ -280,10 +290,10 @@ impl Rendezvous {
         self.clock_target.clone().map(|target| ClockClient::start(target, start, take))
     }
 
-    /// Shard 0: waits until the other shards exchange no more packets with it.
+    /// Shard 0: waits until the other shards exchange no more packets with it, at most as long as at a meeting.
     pub fn wait_for_exchanges(&self, stopped: &dyn Fn() -> bool) {
         if let Some((server, _)) = &self.clock_server {
-            server.wait_for_others(stopped);
+            server.wait_for_others(self.timeout, stopped);
         }
     }
 
@@ -359,10 +369,6 @@ fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
 
 fn cannot_use(host: &str, error: &io::Error) -> String {
     format!("--shard-address: cannot resolve {host}: {error}")
-}
-
-fn version() -> String {
-    env!("CARGO_PKG_VERSION").to_string()
 }
 
 /// A list of shards for an error: `1`, `1 and 3`, `1, 3 and 4`.

@@ -97,6 +97,16 @@ pub(crate) struct SharedEntry<'a> {
 /// The entries of all runs from Caution on, the most severe first, each with its loads. What several runs have
 /// in common is one entry, with the figures of the first.
 pub(crate) fn of_runs<'a>(runs: &[&'a Summary], language: Language) -> Vec<SharedEntry<'a>> {
+    shared_entries(runs, language, |severity| severity >= Severity::Caution)
+}
+
+/// How many notes there are on all runs; what several runs have in common is one.
+pub(crate) fn count_notes(runs: &[&Summary]) -> usize {
+    shared_entries(runs, Language::En, |severity| severity == Severity::Note).len()
+}
+
+/// The entries of these severities.
+fn shared_entries<'a>(runs: &[&'a Summary], language: Language, wanted: fn(Severity) -> bool) -> Vec<SharedEntry<'a>> {
     struct Shared<'a> {
         loads: Vec<String>,
         entry: Entry<'a>,
@@ -105,7 +115,7 @@ pub(crate) fn of_runs<'a>(runs: &[&'a Summary], language: Language) -> Vec<Share
     let mut all: Vec<Shared<'a>> = Vec::new();
     for run in by_load(runs) {
         let load = load_name(&run.facts, language);
-        for entry in entries(run.findings.iter().filter(|finding| finding.severity() >= Severity::Caution)) {
+        for entry in entries(run.findings.iter().filter(|finding| wanted(finding.severity()))) {
             match all.iter_mut().find(|shared| is_shared(&shared.entry, &entry)) {
                 Some(shared) => {
                     shared.differs |= shared.entry.findings != entry.findings;

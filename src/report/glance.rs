@@ -5,11 +5,11 @@ use unicode_width::UnicodeWidthStr;
 
 use super::early_end::EarlyEnd;
 use super::findings::entries;
-use super::html::bounds::at_most_s;
+use super::html::bounds::{at_most_s, mean_at_most_s};
 use super::language::Language;
 use super::load_name::load_name;
 use super::objective::measured_with_bound;
-use super::table::{Align, Decimals, Table, cut, digits, few_note, mark, wrap};
+use super::table::{AT_MOST_SIGN, Align, Decimals, Table, cut, digits, few_note, mark, wrap};
 use crate::finding::{Figure, Severity};
 use crate::stats::Summary;
 use crate::stats::measurement_error::Bound;
@@ -113,7 +113,7 @@ fn times(s: &Summary, width: usize) -> String {
     }
     let bound = |time: Figure, per_mille: u32| at_most_s(s, time, per_mille);
     let row = |(name, time, series): &&Row<'_>| {
-        let mean = series.mean.map_or_else(|| "-".to_string(), ms);
+        let mean = mean_text(s, *time, series);
         let quantiles = SHOWN.map(|(_, per_mille)| match (bound(*time, per_mille), series.at(per_mille)) {
             (Some(bound), _) => format!("≤ {}", Decimals(2).ceil(bound * 1e3)),
             (None, Some(quantile)) => ms(quantile.value) + mark(quantile.few),
@@ -135,9 +135,23 @@ fn times(s: &Summary, width: usize) -> String {
     table.render() + &few + &bounded
 }
 
-/// Milliseconds with two decimals, the same in every cell.
+/// The least time that the table shows as a number, seconds.
+const LEAST_S: f64 = 0.000_005;
+
+/// Milliseconds with two decimals, the same in every cell. A time is not rounded to none.
 fn ms(seconds: f64) -> String {
-    format!("{:.2}", seconds * 1e3)
+    if seconds > 0.0 && seconds < LEAST_S { "< 0.01".to_string() } else { format!("{:.2}", seconds * 1e3) }
+}
+
+/// A mean, which the sum of its parts gives more exactly than their percentiles. One that would be rounded to none is
+/// shown by its bound, as the percentiles are.
+fn mean_text(s: &Summary, time: Figure, series: &Series) -> String {
+    let Some(mean) = series.mean else { return "-".to_string() };
+    let is_bounded = SHOWN.iter().any(|(_, per_mille)| at_most_s(s, time, *per_mille).is_some());
+    match mean_at_most_s(s, time).filter(|_| mean < LEAST_S && is_bounded) {
+        Some(bound) => format!("{AT_MOST_SIGN} {}", Decimals(2).ceil(bound * 1e3)),
+        None => ms(mean),
+    }
 }
 
 /// A line per objective: met or missed, and what was measured.
@@ -180,17 +194,15 @@ fn trust(s: &Summary) -> String {
         // Nothing was streamed.
         times = vec![("latency", &s.series.latency_s, &own.latency_s)];
     }
-    let shares: Vec<String> = times
-        .into_iter()
-        .filter_map(|(name, series, bounds)| Some(format!("{} of {name}", share(series, bounds)?)))
-        .collect();
+    let shares = times.into_iter().filter_map(|(name, series, bounds)| Some((share(series, bounds)?, name)));
+    let shares: Vec<String> = shares.map(|(share, name)| format!("{share} of {name}")).collect();
     let all = entries(&s.findings);
     let count = |severity: Severity, one: &str, many: &str| {
         let count = all.iter().filter(|entry| entry.severity == severity).count();
         (count > 0).then(|| format!("{count} {}", if count == 1 { one } else { many }))
     };
     let counts = [
-        count(Severity::Void, "void finding", "void findings"),
+        count(Severity::Void, "void", "void"),
         count(Severity::Caution, "caution", "cautions"),
         count(Severity::Note, "note", "notes"),
     ];
@@ -199,10 +211,10 @@ fn trust(s: &Summary) -> String {
     if shares.is_empty() {
         return format!("Findings: {findings}");
     }
-    format!("Error of this client at the medians: at most {}; {findings}", shares.join(", "))
+    format!("Own error at p50: {}; {findings}", shares.join(", "))
 }
 
-/// The larger distance from the median to its bounds, as a share of the median.
+/// The larger distance from the median to its bounds, as a share of the median: `≤ 0.17 %`.
 fn share(series: &Series, bounds: &[Bound]) -> Option<String> {
     let place = LEVELS.iter().position(|level| level.per_mille == 500)?;
     let (median, bound) = (series.quantiles.get(place)?.value, bounds.get(place)?);
@@ -211,8 +223,7 @@ fn share(series: &Series, bounds: &[Bound]) -> Option<String> {
         percent if percent.is_nan() => None,
         // Of a median of 0 as well.
         percent if percent > 100.0 => Some("> 100 %".to_string()),
-        percent if percent < 0.01 => Some("0.01 %".to_string()),
-        percent => Some(format!("{} %", Decimals(2).ceil(percent))),
+        percent => Some(format!("{AT_MOST_SIGN} {} %", Decimals(2).ceil(percent.max(0.01)))),
     }
 }
 
@@ -223,18 +234,27 @@ fn findings(s: &Summary, width: usize, colours: bool, room: usize) -> String {
     let texts: Vec<(Severity, String)> =
         all.iter().map(|entry| (entry.severity, entry.headline(Language::En))).collect();
     let Some((severity, worst)) = texts.first() else { return String::new() };
-    let several = (1..=FINDINGS).rev().map(|most| most_severe(&texts, most, width, colours));
+    let several = (1..=FINDINGS).rev().map(|most| most_severe(&texts, 0, most, width, colours));
     let alone = (1..=FINDING_LINES).rev().map(|lines| finding(*severity, worst, lines, width, colours));
     let fits = |text: &String| text.lines().count() <= room;
     several.chain(alone).find(fits).unwrap_or_else(|| finding(*severity, worst, 1, width, colours))
 }
 
-/// The first `most` of these findings, and how many more there are.
-pub(crate) fn most_severe(all: &[(Severity, String)], most: usize, width: usize, colours: bool) -> String {
+/// The first `most` of these findings, and how many more there are, and how many notes that are only counted.
+pub(crate) fn most_severe(
+    all: &[(Severity, String)],
+    notes: usize,
+    most: usize,
+    width: usize,
+    colours: bool,
+) -> String {
     let shown = all.iter().take(most).map(|(severity, text)| finding(*severity, text, FINDING_LINES, width, colours));
     let mut out: String = shown.collect();
-    if all.len() > most {
-        out.push_str(&format!("and {} more in performance_summary.txt\n", all.len() - most));
+    let more = (all.len() > most).then(|| format!("and {} more", all.len() - most));
+    let notes = (notes > 0).then(|| format!("{notes} {}", if notes == 1 { "note" } else { "notes" }));
+    let rest: Vec<String> = more.into_iter().chain(notes).collect();
+    if !rest.is_empty() {
+        out.push_str(&format!("{} in performance_summary.txt\n", rest.join(" and ")));
     }
     out
 }

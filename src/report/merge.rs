@@ -1,7 +1,7 @@
 //! The shards of a load, found by their call and merged into one run, with what can be said about each and about their
 //! clocks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value as Json, json};
@@ -84,6 +84,10 @@ pub struct ShardRow {
     pub cpu_max: Option<f64>,
     pub alignment: Alignment,
     pub cpu_model: Option<String>,
+    /// The kernel whose clock it used, if it is known.
+    clock_domain: Option<String>,
+    /// The cores of its workers.
+    cores: Vec<u32>,
     /// When its first measured request was due and its last one ended, by the clock of the first shard.
     span: Option<(Tick, Tick)>,
     /// How much later than the first one it began for certain, nanoseconds.
@@ -118,7 +122,8 @@ pub struct Joint {
     pub output_tokens_per_s: Option<(f64, f64)>,
     pub offered_per_s: Option<(f64, f64)>,
     pub mean_concurrency: Option<(f64, f64)>,
-    /// From when to when all shards measured, seconds after the first measured request was due.
+    /// From when to when all shards measured, seconds after the first measured request was due. In a closed loop it ends
+    /// with the last request that a shard began: after that, its slots become idle one by one.
     pub together_s: Option<(f64, f64)>,
 }
 
@@ -197,9 +202,10 @@ impl Group {
             let after_ns = shift(row.alignment.jumped?, row.alignment.shift_ns).ns_since(start).max(0) as u64;
             Some(Finding::ShardClockJumped { shard: row.index, after_ns })
         }));
-        let together = together(&rows, window);
+        let together = together(&rows, first.facts.mode, window).filter(|_| unknown.is_empty());
         let span_ns = joint_span(&rows, window).map_or(0, |(from, to)| to.ns_since(from).max(0) as u64);
-        findings.extend(slowest(&rows));
+        findings.extend(slow(&rows));
+        findings.extend(shared_cores(&rows));
         findings.extend(uneven(&rows, first.facts.mode).filter(|_| window.is_open()));
         let is_exact = rows.iter().all(|row| row.alignment.is_exact());
         let error_s = match is_exact {
@@ -281,11 +287,16 @@ fn joint_span(rows: &[ShardRow], window: Window) -> Option<(Tick, Tick)> {
     (from < to).then_some((from, to))
 }
 
-/// From the latest first due time to the earliest last end: all shards measured. `None` if there is no such time.
-fn together(rows: &[ShardRow], window: Window) -> Option<(Tick, Tick)> {
+/// From the latest first due time to the earliest last end: all shards measured. In a closed loop to the earliest last due
+/// time, until which all slots of all shards are busy. `None` if there is no such time.
+fn together(rows: &[ShardRow], mode: Mode, window: Window) -> Option<(Tick, Tick)> {
     let spans = rows.iter().map(|row| row.span).collect::<Option<Vec<_>>>()?;
     let from = spans.iter().map(|span| span.0).max()?.max(window.from.unwrap_or(Tick(0)));
-    let to = spans.iter().map(|span| span.1).min()?.min(window.until.unwrap_or(Tick(u64::MAX)));
+    let full_until = match mode {
+        Mode::Closed => rows.iter().filter_map(|row| row.last_due).min()?,
+        _ => spans.iter().map(|span| span.1).min()?,
+    };
+    let to = full_until.min(window.until.unwrap_or(Tick(u64::MAX)));
     (from < to).then_some((from, to))
 }
 
@@ -305,8 +316,28 @@ fn uneven(rows: &[ShardRow], mode: Mode) -> Option<Finding> {
     })
 }
 
+/// The findings that shards ran on the same cores: those of one clock are on one machine.
+fn shared_cores(rows: &[ShardRow]) -> Vec<Finding> {
+    let mut machines: BTreeMap<&str, BTreeMap<u32, Vec<u32>>> = BTreeMap::new();
+    for row in rows {
+        let Some(domain) = &row.clock_domain else { continue };
+        for &core in &row.cores {
+            machines.entry(domain).or_default().entry(core).or_default().push(row.index);
+        }
+    }
+    let finding = |cores: BTreeMap<u32, Vec<u32>>| {
+        let shared: BTreeMap<u32, Vec<u32>> = cores.into_iter().filter(|(_, shards)| shards.len() > 1).collect();
+        let shards: BTreeSet<u32> = shared.values().flatten().copied().collect();
+        (!shared.is_empty()).then(|| Finding::ShardsShareCores {
+            shards: shards.into_iter().collect(),
+            cores: shared.into_keys().collect(),
+        })
+    };
+    machines.into_values().filter_map(finding).collect()
+}
+
 /// The finding that the machine of a shard is much slower than those of the others.
-fn slowest(rows: &[ShardRow]) -> Option<Finding> {
+fn slow(rows: &[ShardRow]) -> Option<Finding> {
     let slow = rows.iter().max_by_key(|row| row.send_lag_p99_ns)?;
     let mut others: Vec<u64> =
         rows.iter().filter(|row| row.index != slow.index).filter_map(|row| row.send_lag_p99_ns).collect();
@@ -348,6 +379,8 @@ fn row(file: &Path, share: Share, first: &StoredRun) -> Result<ShardRow, MergeEr
         cpu_max: summary.client.cpu_max,
         alignment,
         cpu_model: rig["cpu_model"].as_str().map(str::to_string),
+        clock_domain: run.facts.clock_domain().map(str::to_string),
+        cores: worker_cores(&run),
         span: samples.first().map(|sample| sample.due).zip(last_end).map(|(due, end)| (on_first(due), on_first(end))),
         late_ns: 0,
         began: on_first(start_ns.saturating_add(late_ns)),
@@ -356,6 +389,13 @@ fn row(file: &Path, share: Share, first: &StoredRun) -> Result<ShardRow, MergeEr
         last_due: samples.last().map(|sample| on_first(sample.due)),
         stopped: run.end.as_ref().is_some_and(|end| end.interrupted || end.aborted),
     })
+}
+
+/// The cores that the workers of a run were pinned to, in order.
+fn worker_cores(run: &StoredRun) -> Vec<u32> {
+    let measured = run.workers.iter().filter(|worker| worker.phase == Phase::Measured);
+    let cores: BTreeSet<u32> = measured.filter_map(|worker| worker.core.map(u32::from)).collect();
+    cores.into_iter().collect()
 }
 
 /// Until when the records of a shard that was killed or could not store its last ones are complete: each worker's records
@@ -411,8 +451,34 @@ impl Merged {
             "mean_concurrency": ends(joint.mean_concurrency),
             "all_shards_measured_s": ends(joint.together_s),
         });
+        out["Slowest shard"] = self.slowest().map(|(shard, ns)| json!({"shard": shard, "send_lag_p99_ns": ns})).into();
         out["Shards"] = self.shards.iter().map(ShardRow::json).collect();
         out
+    }
+
+    /// The shard with the highest 99th percentile of its own send lag, and that, nanoseconds; `None` with one shard.
+    fn slowest(&self) -> Option<(u32, u64)> {
+        let of_several = self.shards.iter().filter(|_| self.shards.len() > 1);
+        of_several.filter_map(|row| Some((row.index, row.send_lag_p99_ns?))).max_by_key(|(_, lag_ns)| *lag_ns)
+    }
+
+    /// Which shard was the slowest, and when all measured: English and Chinese.
+    fn sentences(&self) -> Vec<(String, String)> {
+        let slowest = self.slowest().map(|(index, ns)| {
+            let lag = format_ns(ns);
+            (
+                format!("Shard {index} was the slowest: p99 send lag {lag}."),
+                format!("分片 {index} 最慢：发送滞后 p99 为 {lag}。"),
+            )
+        });
+        let together = self.joint.together_s.map(|(from, to)| {
+            let (from, to) = (digits(from, 3), digits(to, 3));
+            (
+                format!("All shards measured from {from} s to {to} s."),
+                format!("从 {from} s 到 {to} s，所有分片均在测量。"),
+            )
+        });
+        slowest.into_iter().chain(together).collect()
     }
 
     /// The table of the shards and the joint figures.
@@ -423,15 +489,8 @@ impl Merged {
             rows: self.shards.iter().map(ShardRow::cells).collect(),
             grid: false,
         };
-        let slowest = self.shards.iter().filter(|_| self.shards.len() > 1).max_by_key(|row| row.send_lag_p99_ns);
-        let slowest = slowest.and_then(|row| Some((row.index, row.send_lag_p99_ns?)));
-        let slowest = slowest.map_or(String::new(), |(index, ns)| {
-            format!("Shard {index} was the slowest: p99 send lag {}.\n", format_ns(ns))
-        });
-        let together = self.joint.together_s.map_or(String::new(), |(from, to)| {
-            format!("All shards measured from {} s to {} s.\n", digits(from, 3), digits(to, 3))
-        });
-        format!("{}{slowest}{together}{}", table.fitted(width).render(), self.joint.render())
+        let sentences: String = self.sentences().into_iter().map(|(english, _)| english + "\n").collect();
+        format!("{}{sentences}{}", table.fitted(width).render(), self.joint.render())
     }
 }
 
@@ -450,12 +509,14 @@ const COLUMNS: [(&str, &str, Align); 11] = [
     ("CPU model", "CPU 型号", Align::Left),
 ];
 
-/// The table of the shards, for a page.
+/// What a page has about the shards. Texts are English and Chinese.
 #[derive(Clone, Debug)]
 pub struct ShardTable {
-    /// English and Chinese.
     pub head: Vec<(&'static str, &'static str)>,
     pub rows: Vec<Vec<String>>,
+    /// The joint figures: name, and both ends.
+    pub joint: Vec<((&'static str, &'static str), [String; 2])>,
+    pub sentences: Vec<(String, String)>,
 }
 
 impl ShardTable {
@@ -463,23 +524,44 @@ impl ShardTable {
         ShardTable {
             head: COLUMNS.iter().map(|(en, zh, _)| (*en, *zh)).collect(),
             rows: merged.shards.iter().map(ShardRow::cells).collect(),
+            joint: merged
+                .joint
+                .figures()
+                .map(|(name, ends)| (name, [end_text(ends.map(|ends| ends.0)), end_text(ends.map(|ends| ends.1))]))
+                .to_vec(),
+            sentences: merged.sentences(),
         }
     }
 }
 
 impl Joint {
+    /// The figures with both ends; their English and Chinese names.
+    fn figures(&self) -> [JointFigure; 5] {
+        [
+            (("Duration (s)", "时长 (s)"), self.duration_s),
+            (("Requests per second", "每秒请求数"), self.requests_per_s),
+            (("Output tokens per second", "每秒输出 token 数"), self.output_tokens_per_s),
+            (("Offered requests per second", "每秒到达请求数"), self.offered_per_s),
+            (("Mean concurrency", "平均并发数"), self.mean_concurrency),
+        ]
+    }
+
     /// A line for each figure whose ends differ.
     fn render(&self) -> String {
-        let figures = [
-            ("Duration (s)", self.duration_s),
-            ("Requests per second", self.requests_per_s),
-            ("Output tokens per second", self.output_tokens_per_s),
-            ("Offered requests per second", self.offered_per_s),
-            ("Mean concurrency", self.mean_concurrency),
-        ];
-        let apart = figures.into_iter().filter_map(|(name, ends)| Some((name, ends.filter(|(low, high)| low < high)?)));
+        let apart = self
+            .figures()
+            .into_iter()
+            .filter_map(|((name, _), ends)| Some((name, ends.filter(|(low, high)| low < high)?)));
         apart.map(|(name, (low, high))| format!("{name}: {} .. {}\n", digits(low, 4), digits(high, 4))).collect()
     }
+}
+
+/// The English and Chinese name of a joint figure, and both ends.
+type JointFigure = ((&'static str, &'static str), Option<(f64, f64)>);
+
+/// One end of a joint figure; without an upper end, the time of the run may be shorter than the clocks differ.
+fn end_text(end: Option<f64>) -> String {
+    end.map_or_else(|| "-".to_string(), |end| if end.is_finite() { digits(end, 4) } else { "∞".to_string() })
 }
 
 impl ShardRow {

@@ -125,7 +125,7 @@ pub fn analyze_requests(reader: &Reader, run: StoredRun) -> Result<Measured, Sto
     let server_samples = reader.server_samples()?;
     let server = metric_catalog::window(&metrics::scrapes(&server_samples), &run.facts.model);
     let server_use = resource_usage::compute(&server_samples);
-    let inputs = Inputs { run: &run, samples, warmup, witness, server, server_use };
+    let inputs = Inputs { warmup, witness, server, server_use, ..Inputs::new(&run, samples) };
     let (summary, samples) = analyze(inputs, |sets| gaps.read(sets))?;
     Ok(Measured { run, summary, samples, gaps, sources: vec![source] })
 }

@@ -1,11 +1,12 @@
 //! The value by which an objective is judged, as text.
 
-use super::html::bounds::{at_most_s, series};
+use super::i18n::Label;
+use super::language::Language;
 use super::table::{Decimals, digits, mark};
-use crate::finding::Figure as Time;
-use crate::plan::slo::{Figure, Quantity, Statistic};
+use crate::plan::slo::Figure;
 use crate::stats::Summary;
 use crate::stats::slo::Judged;
+use crate::stats::time_bounds::judged_at_most;
 
 /// The value with its unit: `45.82* ms`. `None` if the run does not have the figure.
 pub(crate) fn measured(one: &Judged) -> Option<String> {
@@ -20,18 +21,29 @@ pub(crate) fn measured_with_bound(run: &Summary, one: &Judged) -> Option<String>
     Some(measured(one)? + &bound.map_or_else(String::new, |bound| format!(" (≤ {bound} {unit})")))
 }
 
-/// The upper bound of a percentile whose error is as large as itself, in its own unit. One that is computed with failed
-/// requests has none.
+/// The upper bound of a percentile whose error is as large as itself, in its own unit.
 pub(crate) fn upper_bound(run: &Summary, one: &Judged) -> Option<f64> {
-    let Figure::Of(Statistic::PerMille(per_mille), quantity) = one.criterion.figure else { return None };
-    let time = match quantity {
-        Quantity::Ttft => Time::Ttft,
-        Quantity::Itl => Time::Itl,
-        Quantity::Tpot => Time::Tpot,
-        Quantity::Latency => Time::Latency,
+    judged_at_most(run, one.criterion.figure, one.judged)
+}
+
+/// By which of these criteria the share of requests within the SLO is judged, if not by all of them.
+pub(crate) fn requests_within_note(criteria: &[Judged], language: Language) -> Option<String> {
+    let names = |of_a_request: bool| {
+        let of = criteria.iter().filter(|one| one.criterion.is_of_a_request() == of_a_request);
+        let names: Vec<String> = of.map(|one| one.criterion.with_unit()).collect();
+        names.join(language.pick(", ", "、"))
     };
-    let is_of_succeeded = series(run, time).value(per_mille) == one.judged.value;
-    at_most_s(run, time, per_mille).filter(|_| is_of_succeeded)
+    let (judged, not) = (names(true), names(false));
+    if not.is_empty() {
+        return None;
+    }
+    let name = Label::WithinSlo.text(language).split(" (").next().unwrap_or_default();
+    Some(match (language, judged.is_empty()) {
+        (Language::En, true) => format!("{name}: those that succeeded; no single request is judged by {not}"),
+        (Language::En, false) => format!("{name}: judged by {judged}; no single request is judged by {not}"),
+        (Language::Zh, true) => format!("{name}：即成功的请求；{not} 不用于判定单个请求"),
+        (Language::Zh, false) => format!("{name}：按 {judged} 判定；{not} 不用于判定单个请求"),
+    })
 }
 
 /// The value in the unit of its criterion. What is shown never contradicts the verdict: a value that is rounded to its

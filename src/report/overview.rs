@@ -10,7 +10,7 @@ use super::html::bounds::{at_most_s, series};
 use super::language::Language;
 use super::load_name::load_name;
 use super::repeats;
-use super::table::{Align, Decimals, Table, cut, digits, few_note, mark, number, percent_down, wrap};
+use super::table::{AT_MOST_SIGN, Align, Decimals, Table, cut, digits, few_note, mark, number, percent_down, wrap};
 use crate::finding::{Figure, Severity};
 use crate::record::facts::Mode;
 use crate::stats::Summary;
@@ -37,6 +37,7 @@ pub fn render(runs: &[&Summary], output: Option<&str>, width: usize, colour: boo
     for (name, table) in repeats::tables(runs, Language::En) {
         out.push_str(&format!("\nFrom run to run: {name}\n{}", table.fitted(width).render()));
     }
+    out.push_str(&repeats_footnote(runs, width));
     let objectives = objectives(runs, colour);
     if !objectives.is_empty() {
         out.push_str(&format!("\nService level objectives:\n{objectives}"));
@@ -66,6 +67,7 @@ pub fn render_on_screen(runs: &[&Summary], output: Option<&str>, width: usize, c
     out.push_str(&left_out_note(&left_out, width));
     if let Some(table) = repeats::glance(runs) {
         out.push_str(&format!("\nMean of the runs ± 95 % confidence interval:\n{}", table.fitted(width).render()));
+        out.push_str(&repeats_footnote(runs, width));
     }
     for run in runs.iter().filter(|run| run.slo.is_some()) {
         let joined = |colour| {
@@ -83,7 +85,7 @@ pub fn render_on_screen(runs: &[&Summary], output: Option<&str>, width: usize, c
 /// The most findings of single runs on the screen.
 const FINDINGS: usize = 4;
 
-/// The findings of the runs as at the end of a single run: the most severe first, one for each cause.
+/// The findings of the runs as at the end of a single run: the most severe first, one for each cause. Notes are counted.
 pub(crate) fn worst_findings(runs: &[&Summary], width: usize, colour: bool) -> String {
     let mut all = findings::of_runs(runs, Language::En);
     let mut index = 0;
@@ -103,7 +105,8 @@ pub(crate) fn worst_findings(runs: &[&Summary], width: usize, colour: bool) -> S
         };
         (entry.severity, format!("{first_load}{others}: {}", with_file(&entry.headline(Language::En))))
     };
-    glance::most_severe(&all.iter().map(text).collect::<Vec<_>>(), FINDINGS, width, colour)
+    let notes = findings::count_notes(runs);
+    glance::most_severe(&all.iter().map(text).collect::<Vec<_>>(), notes, FINDINGS, width, colour)
 }
 
 /// A text that refers to the tables of failures, which are in the file only.
@@ -156,6 +159,11 @@ fn footnote(runs: &[&Summary], width: usize) -> String {
     few + &bounds + &unusual_ends(runs, width)
 }
 
+/// What the bounds in the tables of repeated runs mean.
+fn repeats_footnote(runs: &[&Summary], width: usize) -> String {
+    if repeats::has_bounds(runs) { wrap(&format!("{AT_MOST_SIGN} "), glance::AT_MOST, width) } else { String::new() }
+}
+
 /// A line below the table of loads for each load with rows that must not be read like the others: void runs, and those
 /// that ended early.
 fn unusual_ends(runs: &[&Summary], width: usize) -> String {
@@ -168,7 +176,11 @@ fn unusual_ends(runs: &[&Summary], width: usize) -> String {
     repeats::groups(runs).iter().map(of_load).collect()
 }
 
-/// One short line about a run of a sweep, shown when it ends: what was measured, times in milliseconds.
+/// Columns of the line of a load, which may be on a small screen.
+const LINE: usize = 80;
+
+/// One short line about a run of a sweep, shown when it ends: what was measured, times in milliseconds. Figures for which
+/// [`LINE`] has no room are left out, the mean TPOT first; all of them are in the table of loads.
 pub fn one_line(s: &Summary) -> String {
     let t = &s.throughput;
     let value = |name: &str, value: Option<f64>, unit: &str| Some(format!("{name}{}{unit}", short(value?)));
@@ -182,7 +194,7 @@ pub fn one_line(s: &Summary) -> String {
         })
     };
     let times = if s.generates_text() {
-        let tpot = if s.series.tpot_range.is_some() { "TPOT mean ~" } else { "TPOT mean " };
+        let tpot = if s.series.tpot_range.is_some() { "TPOT ~" } else { "TPOT " };
         [p99("TTFT", Figure::Ttft), value(tpot, ms(s.series.tpot_s.mean), " ms")]
     } else {
         [p99("latency", Figure::Latency), None]
@@ -192,11 +204,18 @@ pub fn one_line(s: &Summary) -> String {
         false => value("", t.input_tokens_per_s, " input tok/s"),
     };
     let [first, second] = times;
-    let failed = Some(format!("{} failed", s.counts.failed));
-    let parts = [value("", t.requests_per_s, " req/s"), tokens, first, second, failed];
-    let parts: Vec<String> = parts.into_iter().flatten().collect();
-    let mark = early_end::mark(s, Language::En);
-    format!("{}{mark}: {}", load_name(&s.facts, Language::En), parts.join(", "))
+    let failed = (s.counts.failed > 0).then(|| format!("{} failed", s.counts.failed));
+    let load = load_name(&s.facts, Language::En) + &early_end::mark(s, Language::En);
+    let requests = value("", t.requests_per_s, " req/s");
+    let line = |parts: [&Option<String>; 5]| {
+        let parts: Vec<&str> = parts.into_iter().flatten().map(String::as_str).collect();
+        format!("{load}: {}", parts.join(", "))
+    };
+    let none = None;
+    let choices = [[&requests, &tokens, &first, &second, &failed], [&requests, &tokens, &first, &none, &failed]];
+    let lines = choices.map(line);
+    let fits = |text: &&String| text.width() <= LINE;
+    lines.iter().find(fits).unwrap_or(&lines[1]).clone()
 }
 
 /// A number with three digits, or all before the point.

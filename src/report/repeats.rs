@@ -7,8 +7,10 @@ use serde_json::{Map, Value as Json, json};
 use super::i18n::Label;
 use super::language::Language;
 use super::load_name::{load_name, short_load};
-use super::table::{Align, Decimals, Table, digits};
+use super::table::{AT_MOST_SIGN, Align, Decimals, Table, digits};
+use crate::finding::Figure as Time;
 use crate::record::facts::RunFacts;
+use crate::stats::time_bounds::highest_at_most_s;
 use crate::stats::{Summary, comparison};
 
 /// A figure of a run: its name in tables, which have times in milliseconds, its name in `--slo`, its unit, and its value.
@@ -43,6 +45,27 @@ pub struct Spread {
     pub deviation: Option<f64>,
     /// Half the width of the mean's 95 % confidence interval; `None` for a single run.
     pub half_width: Option<f64>,
+}
+
+/// The time of a figure that is a p99.
+fn p99_time(label: Label) -> Option<Time> {
+    match label {
+        Label::P99TtftMs => Some(Time::Ttft),
+        Label::P99TpotMs => Some(Time::Tpot),
+        Label::P99LatencyMs => Some(Time::Latency),
+        _ => None,
+    }
+}
+
+/// The highest upper bound of a p99 that the client's error exceeds in one of the runs, seconds: all that is known of it.
+fn upper_bound_s(runs: &[&Summary], figure: &Figure) -> Option<f64> {
+    highest_at_most_s(runs.iter().copied(), p99_time(figure.0)?, 990)
+}
+
+/// Whether a table of these runs has an upper bound in place of a figure.
+pub(crate) fn has_bounds(runs: &[&Summary]) -> bool {
+    let is_bounded = |group: &Vec<&Summary>| FIGURES.iter().any(|figure| upper_bound_s(group, figure).is_some());
+    groups(runs).iter().filter(|group| group.len() > 1).any(is_bounded)
 }
 
 impl Spread {
@@ -104,8 +127,13 @@ pub fn tables(runs: &[&Summary], language: Language) -> Vec<(String, Table)> {
 
 fn table(group: &[&Summary], language: Language) -> Table {
     let percent = |value: Option<f64>| value.map_or_else(|| "-".to_string(), |value| format!("{value:.1}"));
-    let row = |(name, _, unit, figure): Figure| {
+    let row = |of: Figure| {
+        let (name, _, unit, figure) = of;
         let factor = if unit == "s" { 1e3 } else { 1.0 };
+        if let Some(bound) = upper_bound_s(group, &of) {
+            let only = [name.text(language).to_string(), bound_text(bound)];
+            return Some(only.into_iter().chain(vec!["-".to_string(); 5]).collect());
+        }
         let spread = Spread::compute(group, |run| figure(run).map(|value| value * factor))?;
         let decimals = decimals(spread.mean);
         let text = |value: f64| format!("{value:.decimals$}");
@@ -136,6 +164,12 @@ fn table(group: &[&Summary], language: Language) -> Table {
     }
 }
 
+/// An upper bound in milliseconds.
+fn bound_text(seconds: f64) -> String {
+    let ms = seconds * 1e3;
+    format!("{AT_MOST_SIGN} {}", Decimals::for_digits([ms], 0).ceil(ms))
+}
+
 /// The decimals with which a mean has at least three digits; its interval and its extremes have as many.
 fn decimals(mean: f64) -> usize {
     digits(mean, 0).split_once('.').map_or(0, |(_, decimals)| decimals.len())
@@ -156,12 +190,17 @@ pub(crate) fn glance(runs: &[&Summary]) -> Option<Table> {
     // The cells of a column have the same decimals.
     let column = |figure: &&Figure| -> Vec<String> {
         let spreads: Vec<Option<Spread>> = groups.iter().map(|group| spread(group, figure)).collect();
+        let bounds = groups.iter().map(|group| upper_bound_s(group, figure));
         let decimals = Decimals::for_digits(spreads.iter().flatten().map(|spread| spread.mean), 0);
         let text = |Spread { mean, half_width, .. }: &Spread| {
             let interval = half_width.map_or_else(String::new, |half| format!(" ± {}", decimals.text(half)));
             format!("{}{interval}", decimals.text(*mean))
         };
-        spreads.iter().map(|spread| spread.as_ref().map_or_else(|| "-".to_string(), text)).collect()
+        let cell = |(spread, bound): (&Option<Spread>, Option<f64>)| match bound {
+            Some(bound) => bound_text(bound),
+            None => spread.as_ref().map_or_else(|| "-".to_string(), text),
+        };
+        spreads.iter().zip(bounds).map(cell).collect()
     };
     let columns: Vec<Vec<String>> = known.iter().map(column).collect();
     let row = |(place, group): (usize, &Vec<&Summary>)| {
@@ -226,7 +265,8 @@ fn run_json(run: &Repeat<'_>, root: &Path) -> Json {
     })
 }
 
-fn figure_json(runs: &[&Summary], (_, _, unit, figure): Figure) -> Json {
+fn figure_json(runs: &[&Summary], of_runs: Figure) -> Json {
+    let (_, _, unit, figure) = of_runs;
     let values: Vec<Option<f64>> = runs.iter().map(|run| figure(run)).collect();
     let spread = Spread::compute(runs, figure);
     let of = |value: fn(&Spread) -> Option<f64>| spread.as_ref().and_then(value);
@@ -240,5 +280,6 @@ fn figure_json(runs: &[&Summary], (_, _, unit, figure): Figure) -> Json {
         "ci95_high": of(|s| Some(s.mean + s.half_width?)),
         "lowest": of(|s| Some(s.low)),
         "highest": of(|s| Some(s.high)),
+        "upper_bound": upper_bound_s(runs, &of_runs),
     })
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 use super::findings::entries;
 use super::i18n::{Label, Statistic, time_name};
 use super::language::Language;
-use super::objective::measured_with_bound;
-use super::summary_rows::{self, DATABASE_PATH, Row, StatisticValue, client_rows, shown_columns};
+use super::objective::{measured_with_bound, requests_within_note};
+use super::summary_rows::{self, DATABASE_PATH, Row, StatisticValue, client_rows, documented_columns, shown_columns};
 use super::table::{Align, Decimals, Milliseconds, Table, cut, few_note, in_ms, infinite_note, mark, wrap};
 use super::{glance, measurement_error, server, server_timings, turns, witness};
 use crate::finding::{Figure, Severity};
@@ -37,7 +37,7 @@ pub fn render_stored(s: &Summary, database: Option<&Path>, width: usize) -> Stri
     out.push_str(&slo(s, width));
     out.push_str(&speed(s));
     out.push_str(&failures(s, width));
-    out.push_str(&percentiles(s, width));
+    out.push_str(&percentiles(&shown_columns(s), width));
     out.push_str(&turns::text(s, width));
     out.push_str(&intervals(s));
     out.push_str(&steady(s, width));
@@ -56,8 +56,9 @@ pub fn brief(s: &Summary, width: usize, colours: bool) -> String {
     let width = width.max(NARROWEST);
     let mut out = String::from("Benchmarking summary:\n");
     out.push_str(&summary_table(s, |row| row.brief).render());
+    out.push_str(&requests_within(s, width));
     out.push_str(&speed(s));
-    out.push_str(&percentiles(s, width));
+    out.push_str(&percentiles(&documented_columns(s), width));
     out.push_str(&failures(s, width));
     out + &glance::render(s, width, colours)
 }
@@ -83,6 +84,12 @@ fn with_database(mut table: Table, database: Option<&Path>) -> String {
     format!("{}{}\n", table.render(), visible_line(&below))
 }
 
+/// A line if requests are within the SLO by some of its criteria only.
+fn requests_within(s: &Summary, width: usize) -> String {
+    let note = s.slo.as_ref().and_then(|verdict| requests_within_note(&verdict.criteria, Language::En));
+    note.map_or_else(String::new, |note| wrap("", &note, width))
+}
+
 fn slo(s: &Summary, width: usize) -> String {
     let Some(verdict) = &s.slo else { return String::new() };
     let row = |one: &Judged| {
@@ -95,7 +102,7 @@ fn slo(s: &Summary, width: usize) -> String {
         rows: verdict.criteria.iter().map(row).collect(),
         grid: false,
     };
-    let mut out = format!("\nService level objectives:\n{}", table.render());
+    let mut out = format!("\nService level objectives:\n{}{}", table.render(), requests_within(s, width));
     if verdict.criteria.iter().any(|judged| judged.judged.few) {
         out.push_str(&wrap("", &format!("* {}", few_note(Language::En)), width));
     }
@@ -146,9 +153,8 @@ fn failures(s: &Summary, width: usize) -> String {
 }
 
 /// One table if it fits, else times, then tokens; a table of times that does not fit is cut before TPOT.
-fn percentiles(s: &Summary, width: usize) -> String {
-    let columns = shown_columns(s);
-    let whole = percentile_table(&columns);
+fn percentiles(columns: &[(Label, &Series)], width: usize) -> String {
+    let whole = percentile_table(columns);
     let times = columns.iter().position(|(label, _)| *label == Label::InputTokens).unwrap_or(columns.len());
     let body = if whole.width() <= width || columns.len() <= 4 {
         whole.render()

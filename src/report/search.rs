@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
+use super::glance::AT_MOST;
 use super::i18n::Label;
 use super::json_value::finite;
 use super::language::Language;
@@ -40,6 +41,9 @@ pub(crate) fn probe_notes(plan: &SearchPlan, probes: &[&Probe], width: usize) ->
     let mut out = String::new();
     if probes.iter().any(|probe| probe.observed.iter().any(|observed| observed.few)) {
         out.push_str(&wrap("", &format!("* {}", few_note(Language::En)), width));
+    }
+    if has_bounds(probes) {
+        out.push_str(&wrap("≤ ", AT_MOST, width));
     }
     if has_infinite(probes) {
         out.push_str(&wrap("", infinite_note(Language::En), width));
@@ -201,16 +205,23 @@ pub(crate) fn has_infinite(probes: &[&Probe]) -> bool {
     probes.iter().any(|probe| probe.observed.iter().any(|observed| observed.mean == Some(f64::INFINITY)))
 }
 
+/// Whether of a figure of one of these probes only the upper bound is known in a run.
+pub(crate) fn has_bounds(probes: &[&Probe]) -> bool {
+    probes.iter().any(|probe| probe.observed.iter().any(|observed| observed.at_most.is_some()))
+}
+
 /// A value as objectives are judged by it, which is infinite where failed requests decide it.
 pub(crate) fn judged_text(value: f64) -> String {
     if value.is_finite() { number(value) } else { "∞".to_string() }
 }
 
-/// A figure of each probe, with the same decimals; times have two, as in the other tables of milliseconds.
+/// A figure of each probe, with the same decimals; times have two, as in the other tables of milliseconds. The search is
+/// decided by the value that was measured; where the client's error exceeds it, the upper bound stands beside it.
 fn figure_column(probes: &[&Probe], (index, factor): (usize, f64), head: String, spread: bool) -> Column {
     let all = || probes.iter().map(|probe| &probe.observed[index]);
-    let means = all().filter_map(|observed| observed.mean).filter(|mean| mean.is_finite());
-    let decimals = Decimals::for_digits(means.map(|mean| mean * factor), if factor > 1.0 { 2 } else { 0 });
+    let values = all().flat_map(|observed| [observed.mean, observed.at_most]).flatten();
+    let finite = values.filter(|value| value.is_finite()).map(|value| value * factor);
+    let decimals = Decimals::for_digits(finite, if factor > 1.0 { 2 } else { 0 });
     let cell = |observed: &Observed| {
         let Some(mean) = observed.mean else { return "-".to_string() };
         let text = |value: f64| match value.is_finite() {
@@ -218,11 +229,12 @@ fn figure_column(probes: &[&Probe], (index, factor): (usize, f64), head: String,
             false => judged_text(value) + mark(observed.few),
         };
         let known = || observed.values.iter().flatten().copied();
-        match (known().reduce(f64::min), known().reduce(f64::max)) {
-            (Some(low), Some(high)) if spread && low < high => {
-                format!("{} ({} .. {})", text(mean), text(low), text(high))
-            }
-            _ => text(mean),
+        let range = known().reduce(f64::min).zip(known().reduce(f64::max)).filter(|(low, high)| spread && low < high);
+        let range = range.map(|(low, high)| format!("{} .. {}", text(low), text(high)));
+        let bound = observed.at_most.map(|bound| format!("≤ {}", decimals.ceil(bound * factor)));
+        match [range, bound].into_iter().flatten().collect::<Vec<_>>().as_slice() {
+            [] => text(mean),
+            parts => format!("{} ({})", text(mean), parts.join(", ")),
         }
     };
     Column { head, cells: all().map(cell).collect() }
@@ -303,6 +315,7 @@ fn probe_json(plan: &SearchPlan, probe: &Probe) -> Json {
         "reasons": probe.trouble.iter().map(SearchTrouble::en).collect::<Vec<_>>(),
         "metric_values": by_name(|observed| finite(observed.mean)),
         "metric_values_of_runs": by_name(|observed| observed.values.iter().map(|value| finite(*value)).collect()),
+        "metric_upper_bounds": by_name(|observed| finite(observed.at_most)),
         "few_samples": probe.observed.iter().filter(|observed| observed.few).map(|o| &o.name).collect::<Vec<_>>(),
         "group_passes": groups,
     })
@@ -314,12 +327,14 @@ fn selection_json(plan: &SearchPlan, aim: &Aim, found: &Selection, probes: &[Pro
         Aim::Best { name, most, .. } => (if *most { "max" } else { "min" }, Some(name)),
     };
     let selected = probes.iter().find(|probe| Some(probe.value) == found.value);
-    let metric = |name: &String| selected?.observed.iter().find(|observed| observed.name == *name)?.mean;
+    let metric = |name: &String| selected?.figure(name)?.mean;
+    let uncertain = selected.map_or_else(Vec::new, |probe| probe.uncertain(aim));
     json!({
         "criteria": found.criteria,
         "mode": mode,
         "selected_value": found.value.map(|value| load_json(plan, value)),
         "observed_metric": figure.and_then(metric),
+        "uncertain_metrics": uncertain.iter().map(|observed| &observed.name).collect::<Vec<_>>(),
         "status": if found.value.is_some() { "best_observed" } else { "none" },
         "reason": found.reason.en(),
     })

@@ -299,7 +299,8 @@ fn state(s: &Summary, server: &Reconciliation, language: Language) -> Option<Tab
         return None;
     }
     let in_flight = Label::InFlightClient.text(language).to_string();
-    rows.push(vec![in_flight, optional(s.concurrency.mean), s.concurrency.peak.to_string()]);
+    let peak = s.concurrency.peak.map_or_else(|| "-".to_string(), |peak| peak.to_string());
+    rows.push(vec![in_flight, optional(s.concurrency.mean), peak]);
     if let Some(preemptions) = server.preemptions {
         let name = Label::PreemptionsServer.text(language).to_string();
         rows.push(vec![name, "-".to_string(), preemptions.to_string()]);

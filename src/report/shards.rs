@@ -32,7 +32,7 @@ pub fn are_shards(runs: &[Measured]) -> bool {
         workload::server_differences(first, other).is_empty()
             && differences.iter().all(|line| OF_EACH_SHARD.iter().any(|name| line.split(' ').next() == Some(name)))
     };
-    let spans: Vec<(i64, i64)> = runs.iter().filter_map(span_unix_ns).collect();
+    let spans: Vec<(i64, i64)> = runs.iter().filter_map(|run| span_on(first, run)).collect();
     let last_start = spans.iter().map(|span| span.0).max().unwrap_or(i64::MAX);
     let first_end = spans.iter().map(|span| span.1).min().unwrap_or(i64::MIN);
     spans.len() == runs.len() && last_start < first_end && others.iter().all(same)
@@ -53,11 +53,12 @@ pub fn same_prompts(runs: &[Measured]) -> Option<Finding> {
     (all.len() < count).then_some(Finding::ShardsSamePrompts { shards: count })
 }
 
-fn span_unix_ns(run: &Measured) -> Option<(i64, i64)> {
-    let offset = run.run.clock.offset_ns();
+/// First due time and last end, in ticks of `first`.
+fn span_on(first: &Measured, run: &Measured) -> Option<(i64, i64)> {
+    let shift_ns = alignment(&first.run, &run.run).shift_ns;
     let start = run.samples.first()?.due as i64;
     let end = run.samples.iter().map(|sample| sample.end).max()? as i64;
-    Some((start.wrapping_add(offset), end.wrapping_add(offset)))
+    Some((start.wrapping_add(shift_ns), end.wrapping_add(shift_ns)))
 }
 
 /// The shards in these databases as one run, with these further findings.
@@ -70,6 +71,8 @@ pub(super) struct Shards {
     /// Their facts as one run.
     run: StoredRun,
     shards: Vec<Shard>,
+    /// It is known how the clocks of all of them differ.
+    one_clock: bool,
 }
 
 /// The database of one shard.
@@ -90,7 +93,7 @@ impl Shards {
     /// Computes the figures of the requests within a window.
     pub(super) fn measured(mut self, window: Window, findings: &[Finding]) -> Result<Measured, StoreError> {
         self.shards.iter_mut().for_each(|shard| shard.source.window = window);
-        let Shards { mut run, shards } = self;
+        let Shards { mut run, shards, one_clock } = self;
         run.findings.extend_from_slice(findings);
         let mut all = Collected::default();
         for shard in &shards {
@@ -114,10 +117,11 @@ impl Shards {
         if let Some(Shard { reader, source }) = shards.iter().find(|shard| shard.source.observes) {
             let scrapes = super::server_samples(reader, source)?;
             // The server's metrics are those of its whole time.
-            server =
-                metric_catalog::window(&metrics::scrapes(&scrapes), &run.facts.model).filter(|_| window.from.is_none());
+            server = metric_catalog::window(&metrics::scrapes(&scrapes), &run.facts.model)
+                .filter(|_| window.from.is_none() && one_clock);
             server_use = resource_usage::compute(&scrapes);
-            if run.facts.witness > 0 {
+            // Its requests are compared with those that were in flight at the same time.
+            if run.facts.witness > 0 && one_clock {
                 let mut samples = RunSamples::default();
                 source.each_block(reader, Phase::Witness, Detail::Figures, |_, block| samples.add(block))?;
                 all.gaps.add(reader, source, Phase::Witness, &samples, 0)?;
@@ -125,7 +129,7 @@ impl Shards {
             }
         }
         let Collected { measured, warmup, gaps } = all;
-        let inputs = Inputs { warmup, witness, server, server_use, ..Inputs::new(&run, measured) };
+        let inputs = Inputs { warmup, witness, server, server_use, one_clock, ..Inputs::new(&run, measured) };
         let (summary, samples) = analyze(inputs, |sets| gaps.read(sets))?;
         let sources = shards.into_iter().map(|shard| shard.source).collect();
         Ok(Measured { run, summary, samples, gaps, sources })
@@ -136,10 +140,13 @@ impl Shards {
         let mut first_shard: Option<StoredRun> = None;
         let mut merged: Option<StoredRun> = None;
         let mut shards = Vec::with_capacity(paths.len());
+        let mut one_clock = true;
         for path in paths {
             let reader = Reader::open(path)?;
             let run = reader.run()?;
-            let shift_ns = first_shard.as_ref().map_or(0, |first| alignment(first, &run).shift_ns);
+            let alignment = first_shard.as_ref().map(|first| alignment(first, &run));
+            let shift_ns = alignment.map_or(0, |alignment| alignment.shift_ns);
+            one_clock &= alignment.is_none_or(|alignment| alignment.error_ns.is_some());
             let first_worker = merged.as_ref().map_or(0, first_worker_after);
             let observes = run.facts.shard.as_ref().is_some_and(|shard| shard.share.is_first());
             let window = Window::default();
@@ -169,10 +176,10 @@ impl Shards {
                     is_new
                 });
             }
-            // Whose clocks are compared is not known.
-            None => run.findings.push(Finding::Shards { shards: count }),
+            None if one_clock => run.findings.push(Finding::Shards { shards: count }),
+            None => run.findings.push(Finding::ProcessClocksUnknown { processes: count }),
         }
-        Ok(Shards { run, shards })
+        Ok(Shards { run, shards, one_clock })
     }
 }
 
@@ -223,12 +230,8 @@ impl Alignment {
     }
 }
 
-/// The kernel whose clock a shard used; empty if unknown.
-fn clock_domain(run: &StoredRun) -> &str {
-    run.facts.shard.as_ref().map_or("", |shard| &shard.clock_domain)
-}
-
-/// How the ticks of `other` become ticks of `first`: one clock, clocks whose difference was measured, or wall clocks.
+/// How the ticks of `other` become ticks of `first`: one clock, or clocks whose difference was measured. Otherwise the wall
+/// clocks decide, and the error is unknown.
 pub fn alignment(first: &StoredRun, other: &StoredRun) -> Alignment {
     let shifts = (shift_to_shard_0(first), shift_to_shard_0(other));
     let jumped = match shifts.1 {
@@ -249,7 +252,8 @@ pub fn alignment(first: &StoredRun, other: &StoredRun) -> Alignment {
         let ahead_ns = start.offset_ns().wrapping_sub(other_start.offset_ns());
         Some(ClockOffset { low_ns: shift.low_ns.wrapping_add(ahead_ns), high_ns: shift.high_ns.wrapping_add(ahead_ns) })
     };
-    if !clock_domain(first).is_empty() && clock_domain(first) == clock_domain(other) {
+    let domains = first.facts.clock_domain().zip(other.facts.clock_domain());
+    if domains.is_some_and(|(first, other)| first == other) {
         let offset = exchanged.and_then(wall).or(Some(ClockOffset::default()));
         return Alignment { shift_ns: 0, error_ns: Some(0), offset, jumped, drifts: false };
     }

@@ -179,10 +179,11 @@ pub fn summary(s: &Summary) -> Vec<Row> {
     // A closed loop has no schedule, and its concurrency is given.
     let scheduled = s.facts.mode != Mode::Closed;
     let rate: fn(Label, Value) -> Row = if scheduled { row } else { maybe };
+    let peak = s.concurrency.peak.map_or(Value::Unknown, |peak| Value::Count(peak.into()));
     rows.extend([
         rate(Label::SentRate, s.rates.sent_per_s.into()),
         rate(Label::AchievedRate, s.rates.achieved_per_s.into()),
-        Row { brief: scheduled, ..row(Label::PeakConcurrency, u64::from(s.concurrency.peak)) },
+        Row { brief: scheduled, ..row(Label::PeakConcurrency, peak) },
         Row { brief: scheduled, ..row(Label::MeanConcurrency, s.concurrency.mean) },
     ]);
     // For generated text the totals contain it.
@@ -192,9 +193,14 @@ pub fn summary(s: &Summary) -> Vec<Row> {
     if series.first_answer_s.mean != series.ttft_s.mean && series.first_answer_s.mean.is_some() {
         rows.push(row(Label::AverageFirstAnswerToken, series.first_answer_s.mean));
     }
-    let steady = s.steady_throughput.map(|steady| steady.throughput).unwrap_or_default();
-    rows.push(maybe(Label::SteadyRequestThroughput, steady.requests_per_s));
-    rows.push(maybe(Label::SteadyOutputThroughput, steady.output_tokens_per_s));
+    // Where the steady state changes nothing, the screen of a run does not have it.
+    let steady = |key, part: Option<f64>, whole: Option<f64>| {
+        let differs = part.zip(whole).is_none_or(|(part, whole)| (part - whole).abs() > STEADY_DIFFERENCE * whole);
+        Row { brief: differs, ..maybe(key, part) }
+    };
+    let (of_steady, of_run) = (s.steady_throughput.map(|steady| steady.throughput).unwrap_or_default(), &s.throughput);
+    rows.push(steady(Label::SteadyRequestThroughput, of_steady.requests_per_s, of_run.requests_per_s));
+    rows.push(steady(Label::SteadyOutputThroughput, of_steady.output_tokens_per_s, of_run.output_tokens_per_s));
     rows.push(maybe(Label::CachedInputShare, s.cached_share.map(|share| share * 100.0)));
     rows.push(maybe(Label::Gpus, s.facts.gpus.map_or(Value::Unknown, |gpus| Value::Count(gpus.into()))));
     let (output, input) = if s.generates_text() { (s.per_gpu(), None) } else { (None, s.per_gpu()) };
@@ -205,6 +211,10 @@ pub fn summary(s: &Summary) -> Vec<Row> {
     }
     rows
 }
+
+/// The difference between the throughput of the steady state and of the whole run, as a share, from which on it is on the
+/// screen of a run.
+const STEADY_DIFFERENCE: f64 = 0.01;
 
 /// Rows about generated text, which the tables of embeddings and rankings do not have.
 const OF_TEXT: [Label; 12] = [
@@ -222,11 +232,17 @@ const OF_TEXT: [Label; 12] = [
     Label::FirstTokenAverage,
 ];
 
-/// The columns of the percentile table that is shown: embeddings and rankings have a latency and input tokens, and a TPOT
-/// that is a range has a column for each end, and one for the value shown if that is not the lower end.
-pub(crate) fn shown_columns(s: &Summary) -> Vec<(Label, &Series)> {
+/// The columns of the percentile table as evalscope documents it: embeddings and rankings have a latency and input tokens.
+/// A TPOT that is a range has its most plausible value.
+pub(crate) fn documented_columns(s: &Summary) -> Vec<(Label, &Series)> {
     let of_text = |label: Label| !matches!(label, Label::Latency | Label::InputTokens);
-    let columns = percentile_columns(s).into_iter().filter(|(label, _)| s.generates_text() || !of_text(*label));
+    percentile_columns(s).into_iter().filter(|(label, _)| s.generates_text() || !of_text(*label)).collect()
+}
+
+/// The same, but a TPOT that is a range has a column for each end, and one for the value shown if that is not the lower
+/// end.
+pub(crate) fn shown_columns(s: &Summary) -> Vec<(Label, &Series)> {
+    let columns = documented_columns(s).into_iter();
     let ends = |(label, series)| match (label, &s.series.tpot_range) {
         (Label::Tpot, Some(range)) => {
             let value = s.series.tpot_is_within().then_some((label, series));

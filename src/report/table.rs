@@ -290,6 +290,17 @@ pub(crate) fn few_note(language: Language) -> String {
     }
 }
 
+/// Before the upper bound of a percentile that the client's error exceeds.
+pub(crate) const AT_MOST_SIGN: &str = "≤";
+
+/// What [`AT_MOST_SIGN`] means.
+pub(crate) fn at_most_note(language: Language) -> &'static str {
+    language.pick(
+        "The client's measurement error exceeds the figure: the true value is at most this.",
+        "客户端的测量误差超过该值：真实值不高于此。",
+    )
+}
+
 /// The footnote of values that failed requests decide.
 pub(crate) fn infinite_note(language: Language) -> &'static str {
     language.pick("∞: a failed request counts as slower than any bound", "∞：失败的请求视为慢于任何界限")

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -13,7 +14,7 @@ use crate::engine::witness::Witness;
 use crate::engine::{Engine, PhaseEnd, PhaseRequest, next_start};
 use crate::finding::{Finding, OpenFiles};
 use crate::log::Log;
-use crate::plan::{Place, Plan, Save};
+use crate::plan::{Place, Plan, Save, Transport};
 use crate::record::facts::{ClockPair, ConversationFacts, RunEnd, RunFacts};
 use crate::record::share::Share;
 use crate::record::trace::Trace;
@@ -21,6 +22,7 @@ use crate::record::{Block, CollectorMessage, Phase, WorkerReport};
 use crate::rendezvous::{ClockClient, Rendezvous};
 use crate::report::language::Language;
 use crate::report::load_name::load_name;
+use crate::server::addresses;
 use crate::server::local::Local;
 use crate::server::metrics::{MetricsPage, Scraper, Sources};
 use crate::stats::summary::Summary;
@@ -131,6 +133,20 @@ const MAX_EMPTY_BLOCKS: usize = 16;
 /// Messages that wait for the collector at most. A worker that finds so many waits for it, which is a poll gap.
 const MAX_MESSAGES: usize = 1024;
 
+/// The plan with the addresses that answer, if none of several had answered when it was made: the server was still
+/// starting.
+fn with_answering_addresses(plan: &Plan) -> Option<Plan> {
+    let is_open = matches!(&plan.target.transport, Transport::Tcp(addresses) if addresses.len() > 1);
+    if !is_open || plan.address_rotation {
+        return None;
+    }
+    let mut settled = plan.clone();
+    let connect_timeout = Duration::from_nanos(plan.timeouts.connect_ns);
+    let notes = addresses::choose(&mut settled.target, false, &plan.source_addresses, connect_timeout);
+    settled.notes.extend(notes);
+    Some(settled)
+}
+
 /// Runs a plan whose target has been resolved to an address. If this fails during the run, the database contains what was
 /// measured before.
 pub fn run(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<FinishedRun, RunError> {
@@ -149,10 +165,19 @@ pub fn run(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<FinishedRun, Ru
     // The thread ends when the last event sender is dropped, so this must be dropped last.
     let (debug_log, trace) = debug_log::start(plan, &context.log);
     let abort: Arc<AtomicBool> = Arc::default();
-    let mut engine =
-        Engine::start(plan.clone(), workload.clone(), context.stop.clone(), abort.clone(), trace.clone(), &returned)?;
+    let start = |plan: &Arc<Plan>| {
+        Engine::start(plan.clone(), workload.clone(), context.stop.clone(), abort.clone(), trace.clone(), &returned)
+    };
+    let mut engine = start(plan)?;
+    let mut settled = None;
     if plan.test_connection {
         test_connection(&mut engine, plan, &context.log, &context.stop)?;
+        settled = with_answering_addresses(plan).map(Arc::new);
+    }
+    let plan = settled.as_ref().unwrap_or(plan);
+    if settled.is_some() {
+        drop(engine);
+        engine = start(plan)?;
     }
     let (messages, collected) = bounded(MAX_MESSAGES);
     let series = context.visualizer.as_ref().map(|feed| feed.series(plan));
@@ -402,6 +427,7 @@ fn small_warmup(plan: &Plan) -> Option<Finding> {
 /// The facts of a run. In conversations, each turn counts as a request.
 fn facts(plan: &Plan, workload: &Workload, gate: &Gate<'_>) -> RunFacts {
     let mut facts = plan.facts(&workload.id_prefix);
+    facts.clock_domain = host::clock_domain::read();
     if let Some(conversations) = &workload.conversations {
         let planned = plan.requests.map(|number| plan.share().part(number));
         facts.conversations = Some(ConversationFacts { planned, thinks: conversations.thinks() });
@@ -417,7 +443,7 @@ fn facts(plan: &Plan, workload: &Workload, gate: &Gate<'_>) -> RunFacts {
     }
     if let Some(shard) = &mut facts.shard {
         shard.plan_hash = gate.plan_hash().to_string();
-        shard.clock_domain = host::clock_domain::read();
+        shard.clock_domain.clone_from(&facts.clock_domain);
     }
     facts
 }

@@ -58,6 +58,7 @@ fn probe(plan: &SearchPlan, value: f64, (ok, figures): (bool, Vec<(&str, f64)>))
         values: vec![Some(value)],
         mean: Some(value),
         few: false,
+        at_most: None,
     };
     let trouble = if ok { Vec::new() } else { vec![SearchTrouble::Failed { run: 1, succeeded: 1, sent: 2 }] };
     let observed = figures.into_iter().map(observed).collect();

@@ -27,6 +27,8 @@ pub struct Process {
     pub group: u32,
     /// User and system time, clock ticks of the kernel.
     pub cpu_ticks: u64,
+    /// The same of its ended children that it has waited for, with theirs.
+    pub waited_ticks: u64,
     /// Start time, clock ticks since boot. With the pid it identifies a process uniquely.
     pub started: u64,
     pub rss_pages: u64,
@@ -53,6 +55,7 @@ pub(crate) fn parse_stat(stat: &str) -> Option<Process> {
         parent: field(4)? as u32,
         group: field(5)? as u32,
         cpu_ticks: field(14)? + field(15)?,
+        waited_ticks: field(16)? + field(17)?,
         started: field(22)?,
         rss_pages: field(24)?,
         zombie: fields.first() == Some(&"Z"),
@@ -63,32 +66,42 @@ pub(crate) fn parse_stat(stat: &str) -> Option<Process> {
 /// (`remembered`) that still run, which may have lost their parent since.
 pub(crate) fn family(leader: u32, remembered: &[Process]) -> Vec<Process> {
     let all = table();
-    let descends = |process: &Process| {
-        let mut at = *process;
-        // Chains of parents are short. The bound prevents an endless loop if the table changed while it was read.
-        for _ in 0..64 {
-            if at.pid == leader || at.parent == leader {
-                return true;
-            }
-            match all.get(&at.parent) {
-                Some(parent) => at = *parent,
-                None => return false,
-            }
-        }
-        false
-    };
+    let descends = |process: &Process| process.pid == leader || descends_from(&all, process, leader);
     let known =
         |process: &Process| remembered.iter().any(|other| other.pid == process.pid && other.started == process.started);
     let ours = |process: &&Process| process.group == leader || descends(process) || known(process);
     all.values().filter(ours).copied().collect()
 }
 
+/// The descendants of a process.
+pub(crate) fn descendants(ancestor: u32) -> Vec<Process> {
+    let all = table();
+    all.values().filter(|process| descends_from(&all, process, ancestor)).copied().collect()
+}
+
+fn descends_from(all: &BTreeMap<u32, Process>, process: &Process, ancestor: u32) -> bool {
+    let mut parent = process.parent;
+    // Chains of parents are short. The bound prevents an endless loop if the table changed while it was read.
+    for _ in 0..64 {
+        if parent == ancestor {
+            return true;
+        }
+        match all.get(&parent) {
+            Some(next) => parent = next.parent,
+            None => return false,
+        }
+    }
+    false
+}
+
+/// The current state of a process.
+pub(crate) fn find(pid: u32) -> Option<Process> {
+    parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
 /// The current state of those of these processes that still exist. This is cheaper than a scan of all processes.
 pub(crate) fn refreshed(processes: &[Process]) -> Vec<Process> {
-    let current = |process: &Process| {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid)).ok()?;
-        parse_stat(&stat).filter(|now| now.started == process.started)
-    };
+    let current = |process: &Process| find(process.pid).filter(|now| now.started == process.started);
     processes.iter().filter_map(current).collect()
 }
 
@@ -155,10 +168,10 @@ mod tests {
 
     #[test]
     fn parentheses_in_process_names_do_not_shift_the_fields() {
-        let stat = "42 (a) b (c) S 7 9 9 0 -1 4194560 100 0 0 0 11 4 0 0 20 0 1 0 5555 1000 321 18446744073709551615 1";
+        let stat = "42 (a) b (c) S 7 9 9 0 -1 4194560 100 0 0 0 11 4 7 2 20 0 1 0 5555 1000 321 18446744073709551615 1";
         let process = parse_stat(stat).unwrap();
         assert_eq!((process.pid, process.parent, process.group, process.zombie), (42, 7, 9, false));
-        assert_eq!((process.cpu_ticks, process.started, process.rss_pages), (15, 5555, 321));
+        assert_eq!((process.cpu_ticks, process.waited_ticks, process.started, process.rss_pages), (15, 9, 5555, 321));
         assert_eq!(parse_stat("nonsense"), None);
     }
 

@@ -118,7 +118,8 @@ impl InFlight {
 /// Requests of a warm-up that flows into this time are included.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Concurrency {
-    pub peak: u32,
+    /// The maximum; `None` if it is unknown.
+    pub peak: Option<u32>,
     /// Mean over the whole time.
     pub mean: Option<f64>,
     /// Mean time that a measured request was in flight, seconds; requests that were never sent count as 0.
@@ -140,13 +141,15 @@ impl Concurrency {
     pub fn compute(samples: &Samples, warmup: &Samples, span: Option<(u64, u64)>) -> Concurrency {
         let sent = spans(samples);
         let in_flight = InFlight::from_spans(sent.clone().chain(spans(warmup)));
-        let Some((from, to)) = span else { return Concurrency::default() };
+        let Some((from, to)) = span else {
+            return Concurrency { peak: Some(0), ..Concurrency::default() };
+        };
         let inside = |(start, end): (u64, u64)| end.min(to).saturating_sub(start.max(from));
         let first_sent = sent.clone().map(|(start, _)| start).min().unwrap_or(from);
         let last_sent = sent.map(|(start, _)| start).max().unwrap_or(from);
         let last_due = samples.last().map_or(from, |sample| sample.due);
         Concurrency {
-            peak: in_flight.peak_between(from, to),
+            peak: Some(in_flight.peak_between(from, to)),
             mean: in_flight.mean(from, to),
             mean_stay_s: mean(samples.iter().map(|sample| stay_s(&sample))),
             warmup_stay_s: spans(warmup).map(inside).sum::<u64>() as f64 / 1e9,
@@ -206,7 +209,7 @@ mod tests {
         let warmup = [sample(0, 4 * s), sample(0, 12 * s), sample(0, 13 * s)].into_iter().collect();
         let measured = [sample(10 * s, 20 * s), sample(12 * s, 20 * s)].into_iter().collect();
         let concurrency = Concurrency::compute(&measured, &warmup, Some((10 * s, 20 * s)));
-        assert_eq!((concurrency.peak, concurrency.mean, concurrency.warmup_stay_s), (3, Some(2.3), 5.0));
+        assert_eq!((concurrency.peak, concurrency.mean, concurrency.warmup_stay_s), (Some(3), Some(2.3), 5.0));
         assert_eq!(concurrency.mean, Some((2.0 * concurrency.mean_stay_s.unwrap() + 5.0) / 10.0));
     }
 

@@ -84,13 +84,16 @@ pub(crate) fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &Sa
         retries,
     ];
     let mut found: Vec<Finding> = checks.iter().filter_map(|check| check(summary)).collect();
-    found.extend(load::rate_held_back(summary, samples));
-    found.extend(load::schedule_count(summary, samples));
-    found.extend(load::stragglers(summary, samples));
     found.extend(load::short_answers(summary, samples));
+    // What compares requests at different times.
+    if summary.one_clock {
+        found.extend(load::rate_held_back(summary, samples));
+        found.extend(load::schedule_count(summary, samples));
+        found.extend(load::stragglers(summary, samples));
+        found.extend(steady::findings(&summary.facts, samples));
+    }
     found.extend(worker_cpu(summary, workers));
     found.extend(resources(summary));
-    found.extend(steady::findings(&summary.facts, samples));
     // The finding about send lag says what to do; the bounds that follow from it would only repeat it.
     let mut reported = summary.findings.iter().chain(&found);
     let late_sends =
@@ -127,8 +130,8 @@ fn little(s: &Summary) -> Option<Finding> {
 }
 
 fn cap_exceeded(s: &Summary) -> Option<Finding> {
-    let cap = s.facts.parallel?;
-    (s.concurrency.peak > cap).then_some(Finding::CapExceeded { peak: s.concurrency.peak, parallel: cap })
+    let (cap, peak) = (s.facts.parallel?, s.concurrency.peak?);
+    (peak > cap).then_some(Finding::CapExceeded { peak, parallel: cap })
 }
 
 fn broken_conversations(s: &Summary) -> Option<Finding> {

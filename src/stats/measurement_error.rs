@@ -32,6 +32,7 @@
 //! have no bounds.
 //!
 //! Not bounded: a delay of the network card or of the kernel before the timestamp (beyond the error of a timestamp); a
+//! read whose last segment arrived before another one of it (out of order, after a loss), which has the earlier time; a
 //! wall clock stepped by less than the time since the socket was empty, until the offset is measured again; messages of
 //! a TLS session without data, or the line ends of an event in a segment of their own, behind it in the same read; the
 //! last tokens of the choices of one response if they have no text, except for the last one of all; a first token without

@@ -34,6 +34,7 @@ pub mod steady;
 pub mod steady_part;
 pub mod summary;
 pub mod throughput;
+pub mod time_bounds;
 pub mod tolerance;
 pub mod turns;
 pub mod witness;

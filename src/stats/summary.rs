@@ -44,12 +44,23 @@ pub struct Inputs<'a> {
     pub server: Option<Window>,
     /// Resources used by a server that this program started.
     pub server_use: Option<ResourceUsage>,
+    /// All times are by one clock, or by clocks whose differences are known. Otherwise figures of several requests at one time
+    /// are unknown: time, throughput, rates, concurrency.
+    pub one_clock: bool,
 }
 
 impl<'a> Inputs<'a> {
     /// A run without a warm-up, a witness and metrics of the server.
     pub fn new(run: &'a StoredRun, samples: RunSamples) -> Inputs<'a> {
-        Inputs { run, samples, warmup: RunSamples::default(), witness: None, server: None, server_use: None }
+        Inputs {
+            run,
+            samples,
+            warmup: RunSamples::default(),
+            witness: None,
+            server: None,
+            server_use: None,
+            one_clock: true,
+        }
     }
 }
 
@@ -64,6 +75,8 @@ pub struct Summary {
     pub counts: Counts,
     /// Classes that occurred, in the order of the failure table.
     pub failures: Vec<FailureCount>,
+    /// All times are by one clock; see [`Inputs::one_clock`].
+    pub one_clock: bool,
     /// Last end − first due time.
     pub time_s: Option<f64>,
     /// Requests and tokens per second.
@@ -122,24 +135,26 @@ impl Summary {
         workers: &[&WorkerReport],
         read_gaps: impl FnMut(&mut GapSets) -> Result<(), E>,
     ) -> Result<(Summary, Samples), E> {
-        let Inputs { run, mut samples, mut warmup, mut witness, server, server_use } = inputs;
+        let Inputs { run, mut samples, mut warmup, mut witness, server, server_use, one_clock } = inputs;
         let facts = &run.facts;
         samples.sort();
         warmup.sort();
         witness.iter_mut().for_each(RunSamples::sort);
         let sent_before = warmup.requests.iter().filter(|sample| sample.write_start.is_some()).count();
-        let after_first_wave = SteadyPart::samples(facts, &samples, sent_before);
+        let after_first_wave = SteadyPart::samples(facts, &samples, sent_before).filter(|_| one_clock);
         let requests = &samples.requests;
         let ok = requests.select(|sample| sample.ok);
-        let span = span(requests);
-        let time_s = span.map(|(from, to)| (to - from) as f64 / 1e9).filter(|&s| s > 0.0);
-        let events_per_s = time_s.map_or(0.0, |s| samples.output_events as f64 / s);
+        let by_any_clock = span(requests);
+        let seconds = |(from, to): (u64, u64)| Some((to - from) as f64 / 1e9).filter(|&s| s > 0.0);
+        let events_per_s = by_any_clock.and_then(seconds).map_or(0.0, |s| samples.output_events as f64 / s);
+        let span = by_any_clock.filter(|_| one_clock);
+        let time_s = span.and_then(seconds);
 
         let stamp = measurement_error::stamp_error(run.calibration.as_ref(), facts, events_per_s);
         let counted = witness.as_ref().map(|witness| witness::counted(requests, witness));
         let members = |samples: &Selection<'_>| Members::from_samples(samples.iter());
         let wanted = GapsWanted {
-            span: span.unwrap_or_default(),
+            span: by_any_clock.unwrap_or_default(),
             margin_ns: measurement_error::gap_margin_ns(&stamp, run.end.as_ref(), &ok),
             failed_share: judging::failed_share(requests),
         };
@@ -199,6 +214,7 @@ impl Summary {
             end: run.end.clone(),
             counts,
             failures: counts::failures(&samples),
+            one_clock,
             time_s,
             throughput,
             steady_throughput: SteadyThroughput::compute(facts, requests, span),
@@ -206,8 +222,11 @@ impl Summary {
             packages_per_request: mean(streamed().map(|sample| f64::from(sample.events))),
             tokens_per_event: tokens_per_event(&samples),
             package_latency_s: mean(ok.iter().filter_map(|sample| sample.package_latency)).map(|ns| ns / 1e9),
-            rates: Rates::compute(requests, facts.rate_per_s.is_some()),
-            concurrency: Concurrency::compute(requests, &warmup.requests, span),
+            rates: Rates::compute(requests, facts.rate_per_s.is_some() && one_clock),
+            concurrency: match one_clock {
+                true => Concurrency::compute(requests, &warmup.requests, span),
+                false => Concurrency::default(),
+            },
             steady,
             server_timings: server_timings::compare(tolerance, &samples.timings),
             witness,

@@ -15,6 +15,8 @@ pub enum StoreError {
     Open { path: PathBuf, reason: String },
     #[error("{0} is not a ringmark database: pass the benchmark_data.db of a run")]
     NotOurs(PathBuf),
+    #[error("{path} is not a ringmark database ({reason}): pass the benchmark_data.db of a run")]
+    NotOfOurShape { path: PathBuf, reason: String },
     #[error("{path} has schema {found}, this ringmark reads {expected}: use the version of ringmark that wrote it")]
     Schema { path: PathBuf, found: i64, expected: i64 },
     #[error("cannot write {path}: {reason}")]
@@ -24,6 +26,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// The file is not a database of a run.
+    pub fn is_foreign(&self) -> bool {
+        matches!(self, StoreError::NotOurs(_) | StoreError::NotOfOurShape { .. })
+    }
+
     pub(super) fn write(path: &Path, reason: impl ToString) -> StoreError {
         StoreError::Write { path: path.to_path_buf(), reason: reason.to_string() }
     }

@@ -270,8 +270,14 @@ impl Reader {
         self.connection.query_row(first, [], |row| Tick::read(row, 0)).map_err(|e| self.fail(e))
     }
 
-    fn fail(&self, reason: impl ToString) -> StoreError {
-        StoreError::read(&self.path, foreign::explained(reason.to_string()))
+    fn fail(&self, error: rusqlite::Error) -> StoreError {
+        match error {
+            // A table or a column is missing. The query itself explains nothing to a reader.
+            rusqlite::Error::SqlInputError { msg, .. } => {
+                StoreError::NotOfOurShape { path: self.path.clone(), reason: msg }
+            }
+            error => StoreError::read(&self.path, foreign::explained(error.to_string())),
+        }
     }
 
     fn value(&self, key: &str) -> Result<Option<String>, StoreError> {
@@ -290,7 +296,7 @@ impl Reader {
 
     fn parsed<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StoreError> {
         let Some(text) = self.value(key)? else { return Ok(None) };
-        serde_json::from_str(&text).map(Some).map_err(|e| self.fail(format!("run.{key}: {e}")))
+        serde_json::from_str(&text).map(Some).map_err(|e| StoreError::read(&self.path, format!("run.{key}: {e}")))
     }
 
     fn workers(&self, start: Tick) -> rusqlite::Result<Vec<WorkerReport>> {

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 /// A finished call.
 pub struct Call {
     pub status: i32,
+    pub stdout: String,
     pub stderr: String,
     folder: TempDir,
 }
@@ -36,6 +37,12 @@ pub fn words(line: &str) -> Vec<String> {
 
 /// Runs `ringmark perf` with these arguments in a new folder with `files`.
 pub fn perf(arguments: &[String], files: &[(&str, &str)]) -> Call {
+    let quiet = [arguments, &["--quiet".to_string()]].concat();
+    perf_aloud(&quiet, files)
+}
+
+/// The same, with what it prints.
+pub fn perf_aloud(arguments: &[String], files: &[(&str, &str)]) -> Call {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in files {
         std::fs::write(folder.path().join(name), text).unwrap();
@@ -43,13 +50,14 @@ pub fn perf(arguments: &[String], files: &[(&str, &str)]) -> Call {
     let output = Command::new(env!("CARGO_BIN_EXE_ringmark"))
         .arg("perf")
         .args(arguments)
-        .args(["--outputs-dir", "out", "--no-timestamp", "--quiet"])
+        .args(["--outputs-dir", "out", "--no-timestamp"])
         .current_dir(folder.path())
         .env_remove("HTTP_PROXY")
         .output()
         .unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    Call { status: output.status.code().unwrap_or(-1), stderr, folder }
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    Call { status: output.status.code().unwrap_or(-1), stdout, stderr, folder }
 }
 
 /// Like [`perf`], for a command line.

@@ -3,7 +3,7 @@
 //! The server's address is replaced with the mock's, and files from hubs with local files of the same format. Rates, pauses
 //! and counts are reduced to save time; everything else is unchanged.
 
-use super::call::{Call, perf, words};
+use super::call::{Call, perf, perf_aloud, words};
 use super::data_support::tokenizer;
 use ringmark::workload::tokenizer::Tokenizer;
 use serde_json::json;
@@ -208,14 +208,14 @@ fn questions() -> Vec<String> {
     (0..5).map(|n| format!("Question {n}:{}", " why is \"this\" so, and 为什么?".repeat(6))).collect()
 }
 
-/// Runs a documented command against the mock.
-fn run(command: &str) -> Call {
+/// The arguments of a documented command, with a mock with these settings as its server.
+fn arguments(command: &str, mock: &str) -> Vec<String> {
     let mut arguments = Vec::new();
     for word in words(command.strip_prefix("evalscope perf").unwrap()) {
         match word.as_str() {
             url if url.starts_with("http") => {
                 let path = &url[url.find("/compatible").or_else(|| url.find("/v1/")).unwrap()..];
-                arguments.push(format!("mock:{path}?ttft=1ms&itl=0ms&tokens=8"));
+                arguments.push(format!("mock:{path}?{mock}"));
             }
             "openqa" => arguments.extend(["openqa", "--dataset-path", "open_qa.jsonl"].map(String::from)),
             "share_gpt_zh_multi_turn" => {
@@ -226,6 +226,11 @@ fn run(command: &str) -> Call {
             other => arguments.push(other.to_string()),
         }
     }
+    arguments
+}
+
+/// Runs a documented command against the mock.
+fn run(command: &str) -> Call {
     let rows: String = questions().iter().map(|question| format!("{}\n", json!({"question": question}))).collect();
     let files = [
         ("template.json", TEMPLATE),
@@ -233,7 +238,7 @@ fn run(command: &str) -> Call {
         ("prompt.txt", "写一个科幻小说"),
         ("conversations.jsonl", CONVERSATIONS),
     ];
-    let call = perf(&arguments, &files);
+    let call = perf(&arguments(command, "ttft=1ms&itl=0ms&tokens=8"), &files);
     if command.contains("/completions") {
         assert_documented_tables(&call.tables());
     }
@@ -403,6 +408,17 @@ fn a_call_logs_the_salt_that_gives_its_bytes_again() {
     assert!(first.0.iter().all(|text| !second.0.contains(text)), "{first:?} {second:?}");
     assert_eq!(first.1, second.1, "lengths and schedule are those of every call");
     assert_eq!(call(&["--data-seed", &first.1, "--salt", &first.2]), first);
+}
+
+/// A server that sends several tokens in an event leaves the TPOT in a range, of which the table has one value.
+#[test]
+fn several_tokens_per_event() {
+    let call = perf_aloud(&arguments(PROMPT, "ttft=1ms&itl=1ms&tokens=8&step_tokens=3"), &[]);
+    assert_documented_tables(&call.stdout);
+    let summary = table(&call.stdout, "Benchmarking summary:");
+    assert!(summary.iter().any(|row| row[0] == "Average tokens per output event"), "{}", call.stdout);
+    assert!(call.stdout.contains("| TPOT to (ms) "), "the range follows: {}", call.stdout);
+    assert!(call.tables().contains("TPOT from (s)"), "{}", call.tables());
 }
 
 #[test]

@@ -19,7 +19,7 @@ const RATE: f64 = 20.0;
 
 /// Held while an event is handled by a client that handles one at a time, and for how long.
 static HANDLING: Mutex<()> = Mutex::new(());
-const HANDLING_TIME: Duration = Duration::from_millis(2);
+const HANDLING_TIME: Duration = Duration::from_millis(4);
 
 /// Times of one answer, from the start of its request.
 struct Answer {
@@ -36,6 +36,12 @@ pub fn run(behaviour: &str, address: &str) {
     let is = |name: &str| behaviour.split(' ').any(|word| word == name);
     if is("shows_its_surroundings") {
         show_surroundings();
+    }
+    if is("is_busy") {
+        be_busy();
+    }
+    if is("starts_processes") {
+        start_processes();
     }
     let parallel = if is("exceeds_limit") { PARALLEL * 2 } else { PARALLEL };
     let number = if is("sends_fewer") { NUMBER / 2 } else { NUMBER };
@@ -56,10 +62,13 @@ pub fn run(behaviour: &str, address: &str) {
                         std::thread::sleep(due.saturating_sub(began.elapsed()));
                     }
                     let timeout = is("gives_up").then_some(Duration::from_secs(1));
-                    let mut answer = request(address, index, timeout, one_at_a_time);
+                    let prompt = if is("repeats_one_and_skips_one") && index == 5 { 4 } else { index };
+                    let path = if is("wrong_path") { "/v2/chat" } else { "/v1/chat/completions" };
+                    let request = || request(address, path, prompt, timeout, one_at_a_time);
+                    let mut answer = request();
                     let again = is("retries") && !answer.ok || is("sends_one_twice") && index == 5;
                     if again {
-                        answer = request(address, index, timeout, one_at_a_time);
+                        answer = request();
                     }
                     answers.lock().unwrap().push(answer);
                     if is("half_empty_slots") {
@@ -82,8 +91,33 @@ fn show_surroundings() {
     std::fs::write(std::env::var(SURROUNDINGS).unwrap(), text).unwrap();
 }
 
+/// Many threads that use one core together until the client ends, as this one does from now on.
+fn be_busy() {
+    let core = core_affinity::get_core_ids().unwrap()[0];
+    assert!(core_affinity::set_for_current(core));
+    for _ in 0..8 {
+        std::thread::spawn(|| {
+            loop {
+                std::hint::spin_loop();
+            }
+        });
+    }
+}
+
+/// Starts processes that end soon, and writes how much CPU time they used, in clock ticks.
+fn start_processes() {
+    for _ in 0..20 {
+        let script = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done";
+        assert!(std::process::Command::new("/bin/sh").args(["-c", script]).status().unwrap().success());
+    }
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    let ticks: u64 = fields[13].parse::<u64>().unwrap() + fields[14].parse::<u64>().unwrap();
+    std::fs::write(std::env::var(SURROUNDINGS).unwrap(), ticks.to_string()).unwrap();
+}
+
 /// Sends one request on a connection of its own and reads the answer, at most for this long.
-fn request(address: &str, index: u64, timeout: Option<Duration>, one_at_a_time: bool) -> Answer {
+fn request(address: &str, path: &str, index: u64, timeout: Option<Duration>, one_at_a_time: bool) -> Answer {
     let body = json!({
         "model": "mock", "stream": true, "stream_options": {"include_usage": true}, "max_tokens": 100,
         "messages": [{"role": "user", "content": format!("question {index}")}],
@@ -93,7 +127,7 @@ fn request(address: &str, index: u64, timeout: Option<Duration>, one_at_a_time: 
     stream.set_nodelay(true).unwrap();
     stream.set_read_timeout(timeout).unwrap();
     let head = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     let began = Instant::now();
@@ -148,7 +182,7 @@ fn result(answers: &[Answer], is: &dyn Fn(&str) -> bool, wall: Duration) -> serd
         |answer: &&Answer| answer.ok || is("errors_are_ok") || is("cut_answers_are_ok") && !answer.tokens.is_empty();
     let ok: Vec<&Answer> = answers.iter().filter(counted).collect();
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
-    let shift = if is("late_clock") { 5.0 } else { 0.0 };
+    let shift = if is("late_clock") { 50.0 } else { 0.0 };
     let first = |answer: &&&Answer| {
         let no_token = is("role_as_first_token") || answer.tokens.is_empty();
         let at = if no_token { answer.first_event } else { answer.tokens[0] };

@@ -6,20 +6,38 @@ mod client;
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value as Json;
 
-/// Judges the client with this behaviour in a scenario; again if the machine was too busy for the server to be in time.
-fn judge(scenario: &str, behaviour: &str) -> (Output, Json) {
+/// Held while times are measured: a client of another test would use the same core.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Judges the client with this behaviour in a scenario until the judgement is as expected, at most four times while the
+/// server was in time. What a busy machine does to a client is not what the tests are about.
+fn judge_until(
+    scenario: &str,
+    behaviour: &str,
+    flags: &[&str],
+    mut is_expected: impl FnMut(&Json) -> bool,
+) -> (Output, Json) {
     const TRIES: usize = 4;
-    let mut judged = judge_once(scenario, behaviour, &[]);
-    for _ in 1..TRIES {
-        if verdict(&judged.1, "mock") == "pass" {
-            break;
+    const VOID_TRIES: usize = 8;
+    let _alone = alone();
+    let (mut judged, mut void) = (0, 0);
+    loop {
+        let (output, judgement) = judge_once(scenario, behaviour, flags);
+        let in_time = verdict(&judgement, "mock") == "pass";
+        if in_time && is_expected(&judgement) {
+            return (output, judgement);
         }
-        judged = judge_once(scenario, behaviour, &[]);
+        *(if in_time { &mut judged } else { &mut void }) += 1;
+        assert!(judged < TRIES && void < VOID_TRIES, "{scenario} {behaviour}: {}", text(&output));
     }
-    judged
 }
 
 fn judge_once(scenario: &str, behaviour: &str, flags: &[&str]) -> (Output, Json) {
@@ -80,57 +98,74 @@ fn the_client() {
     }
 }
 
+/// A number in a judgement, by its path.
+fn number(judgement: &Json, path: &str) -> f64 {
+    judgement[0].pointer(path).and_then(Json::as_f64).unwrap_or_else(|| panic!("{path}: {judgement:#}"))
+}
+
+/// The error of a figure, milliseconds.
+fn error_ms(judgement: &Json, figure: &str, of: &str) -> f64 {
+    let mut deviations = judgement[0]["deviations"].as_array().unwrap().iter();
+    deviations.find(|one| one["figure"] == figure && one["of"] == of).unwrap()["error_ms"].as_f64().unwrap()
+}
+
 #[test]
 fn a_client_that_is_wrong_is_caught() {
-    let cases = [
-        ("steady", "exceeds_limit", "limit"),
-        ("steady", "sends_one_twice", "requests"),
-        ("steady", "sends_fewer", "requests"),
-        ("steady", "half_empty_slots", "slots in use"),
-        ("steady", "late_clock", "TTFT"),
-        ("burst", "handles_one_event_at_a_time", "TTFT"),
-        ("early_close", "cut_answers_are_ok", "outcomes"),
-        ("stall", "drops_long_gaps", "ITL"),
-        ("frozen_client", "plain", "ITL"),
-        ("too_many_requests", "retries", "requests"),
-        ("too_many_requests", "errors_are_ok", "outcomes"),
-        ("slow_first_token", "open_loop waits_for_answers", "rate"),
-        ("slow_first_token", "gives_up", "given up"),
+    // What the client does, the check that finds it, and what only this mistake does, not a busy machine.
+    type Evidence = fn(&Json) -> bool;
+    let cases: [(&str, &str, &str, Evidence); 14] = [
+        ("steady", "exceeds_limit", "limit", |one| number(one, "/observed/peak_in_flight") > 4.0),
+        ("steady", "sends_one_twice", "requests", |one| number(one, "/observed/requests") == 13.0),
+        ("steady", "sends_fewer", "requests", |one| number(one, "/observed/requests") == 6.0),
+        ("steady", "repeats_one_and_skips_one", "requests", |one| number(one, "/observed/repeated") == 1.0),
+        ("steady", "half_empty_slots", "slots in use", |one| number(one, "/observed/turnaround_p50_s") > 0.38),
+        ("steady", "late_clock", "TTFT", |one| error_ms(one, "TTFT", "p50") > 20.0),
+        ("burst", "handles_one_event_at_a_time", "TTFT", |one| error_ms(one, "TTFT", "max") > 8.0),
+        ("early_close", "cut_answers_are_ok", "outcomes", |one| number(one, "/claims/ok") == 12.0),
+        ("stall", "drops_long_gaps", "ITL", |one| error_ms(one, "ITL", "max") < -400.0),
+        ("frozen_client", "plain", "ITL", |one| error_ms(one, "ITL", "max") > 900.0),
+        ("too_many_requests", "retries", "requests", |one| number(one, "/observed/requests") > 12.0),
+        ("too_many_requests", "errors_are_ok", "outcomes", |one| number(one, "/claims/ok") == 12.0),
+        ("slow_first_token", "open_loop waits_for_answers", "rate", |one| number(one, "/observed/rate") < 10.0),
+        ("slow_first_token", "gives_up", "given up", |one| number(one, "/observed/given_up") > 0.0),
     ];
-    for (scenario, behaviour, check) in cases {
-        let (output, judgement) = judge(scenario, behaviour);
-        assert_eq!(verdict(&judgement, check), "fail", "{scenario} {behaviour}: {}", text(&output));
-        assert!(output.status.code().is_some_and(|code| [1, 3].contains(&code)), "{}", text(&output));
+    for (scenario, behaviour, check, evidence) in cases {
+        let is_caught = |one: &Json| verdict(one, check) == "fail" && evidence(one);
+        let flags: &[&str] = if behaviour.starts_with("repeats_one") { &["--distinct-prompts"] } else { &[] };
+        let (output, _) = judge_until(scenario, behaviour, flags, is_caught);
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     }
 }
 
 #[test]
 fn a_figure_by_another_definition_is_not_an_error() {
-    let cases = [
-        ("role_first", "role_as_first_token", "TTFT", Some("to the head of the response, or to the role")),
-        ("several_tokens", "events_as_tokens", "TPOT", Some("divided by output events")),
+    const ROLE: &str = "to the head of the response, or to the role";
+    const EVENTS: &str = "divided by output events";
+    let cases: [(&str, &str, &str, Option<&str>); 4] = [
+        ("role_first", "role_as_first_token", "TTFT", Some(ROLE)),
+        ("several_tokens", "events_as_tokens", "TPOT", Some(EVENTS)),
         ("role_first", "plain", "TTFT", None),
         ("several_tokens", "plain", "TPOT", None),
     ];
     for (scenario, behaviour, figure, expected) in cases {
-        let (output, judgement) = judge(scenario, behaviour);
-        let found = definition(&judgement, figure);
-        let is_expected = match (found, expected) {
+        let has_definition = |one: &Json| match (definition(one, figure), expected) {
             (Some(found), Some(expected)) => found.starts_with(expected),
-            (found, expected) => found == expected,
+            (found, expected) => found.is_none() && expected.is_none(),
         };
-        assert!(is_expected, "{scenario} {behaviour}: {found:?} {}", text(&output));
-        // On a busy machine, the client is wrong by its own definition as well.
-        let possible: &[&str] = if expected.is_some() { &["other_definition", "fail"] } else { &["pass", "fail"] };
-        assert!(possible.contains(&verdict(&judgement, figure)), "{}", text(&output));
-        if behaviour == "events_as_tokens" {
-            assert!(["other_definition", "fail"].contains(&verdict(&judgement, "throughput")), "{}", text(&output));
-        }
+        let wanted = if expected.is_some() { "other_definition" } else { "pass" };
+        let is_expected = |one: &Json| {
+            has_definition(one)
+                && verdict(one, figure) == wanted
+                && (behaviour != "events_as_tokens" || verdict(one, "throughput") == wanted)
+        };
+        judge_until(scenario, behaviour, &[], is_expected);
     }
 }
 
 #[test]
 fn a_client_that_is_right_passes() {
+    const LOAD: [&str; 6] = ["end", "requests", "limit", "outcomes", "bodies", "given up"];
+    const TIMES: [&str; 5] = ["TTFT", "ITL", "TPOT", "latency", "slots in use"];
     for (scenario, behaviour) in [
         ("steady", "plain"),
         ("burst", "plain"),
@@ -142,17 +177,110 @@ fn a_client_that_is_right_passes() {
         ("too_many_requests", "plain"),
         ("slow_first_token", "open_loop"),
     ] {
-        let (output, judgement) = judge(scenario, behaviour);
-        // Times and rates depend on how busy the machine is.
-        for check in ["end", "requests", "limit", "outcomes", "bodies", "given up"] {
-            if !(check == "limit" && behaviour == "open_loop") {
-                assert_eq!(verdict(&judgement, check), "pass", "{scenario} {check}: {}", text(&output));
-            }
-        }
+        let is_open_loop = behaviour == "open_loop";
+        let is_checked = |name: &str| !(is_open_loop && ["limit", "slots in use"].contains(&name));
+        // A machine that is busy for a moment makes a time wrong, another one in each try.
+        let mut open: Vec<&str> = TIMES.into_iter().filter(|name| is_checked(name)).collect();
+        open.extend(is_open_loop.then_some("rate"));
         if scenario == "frozen_client" {
-            assert_eq!(verdict(&judgement, "stop"), "pass", "{}", text(&output));
-            assert_eq!(verdict(&judgement, "ITL"), "warned", "{}", text(&output));
+            open = vec!["stop"];
         }
+        judge_until(scenario, behaviour, &[], |one| {
+            for check in LOAD.into_iter().filter(|name| is_checked(name)) {
+                assert_eq!(verdict(one, check), "pass", "{scenario} {check}: {one:#}");
+            }
+            if scenario == "frozen_client" {
+                assert_eq!(verdict(one, "ITL"), "warned", "{one:#}");
+            }
+            open.retain(|check| verdict(one, check) != "pass");
+            open.is_empty()
+        });
+    }
+}
+
+#[test]
+fn many_busy_threads_on_one_core_are_seen_together() {
+    let _alone = alone();
+    let (output, judgement) = judge_once("steady", "is_busy", &["ttft=100ms", "itl=40ms", "tokens=30"]);
+    let (thread, all) = (number(&judgement, "/client/busiest_thread"), number(&judgement, "/client/busiest_share"));
+    assert!(all > 2.0 * thread && number(&judgement, "/client/cores") <= 1.0, "{thread} {all}: {}", text(&output));
+    let expected = if all < 0.95 { "pass" } else { "fail" };
+    assert_eq!(verdict(&judgement, "saturation"), expected, "{}", text(&output));
+}
+
+#[test]
+fn processes_that_end_soon_are_in_the_cpu_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let (seen, file) = (folder.path().join("ticks"), folder.path().join("judgement.json"));
+    let mut command = command_for("steady", "");
+    command.args(["ttft=1ms", "itl=1ms", "--json"]).arg(&file).arg("--").args(client_command("starts_processes"));
+    let output = command.env(client::SURROUNDINGS, &seen).output().unwrap();
+    let ticks: f64 = std::fs::read_to_string(&seen).unwrap().parse().unwrap();
+    let judgement: Json = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    let children_s = ticks / rustix::param::clock_ticks_per_second() as f64;
+    assert!(children_s > 0.0 && number(&judgement, "/client/cpu_s") >= children_s, "{children_s}: {}", text(&output));
+}
+
+#[test]
+fn a_result_without_an_end_is_refused() {
+    let judge = |read: &str, result: &str, script: &str| {
+        let flags = ["judge", "--read", read, "--timeout", "20"];
+        let output = ringmark().args(flags).args(["--result", result, "--", "/bin/sh", "-c", script]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+        text(&output)
+    };
+    assert!(judge("plain", "result.json", "mkfifo result.json").contains("not a regular file"));
+    assert!(judge("plain", "result.json", "ln -s /dev/zero result.json").contains("not a regular file"));
+    let summary = "echo {} >benchmark_summary.json; mkfifo benchmark_percentile.json";
+    assert!(judge("ringmark", "benchmark_summary.json", summary).contains("not a regular file"));
+    // The judge's own copies of the output.
+    judge("plain", "result.json", "rm stdout.txt stderr.txt; mkfifo stdout.txt stderr.txt; exit 1");
+}
+
+#[test]
+fn a_result_from_before_the_start_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = folder.path().join("old.json");
+    std::fs::write(&old, r#"{"ok": 12, "ttft_ms": {"mean": 1.0}}"#).unwrap();
+    let mut command = ringmark();
+    command.args(["judge", "--read", "plain", "--result"]).arg(&old).args(["--", "true"]);
+    let output = command.output().unwrap();
+    assert!(text(&output).contains("it is from before the start"), "{}", text(&output));
+}
+
+#[test]
+fn rejected_requests_are_distinguished_from_none() {
+    let (output, judgement) = judge_once("steady", "wrong_path", &[]);
+    assert_eq!(verdict(&judgement, "requests"), "fail");
+    assert_eq!(number(&judgement, "/observed/refused"), 12.0);
+    assert!(text(&output).contains("no valid request: 12 were rejected"), "{}", text(&output));
+}
+
+#[test]
+fn documents_go_to_standard_output() {
+    let judge = |flags: &[&str]| {
+        let mut command = command_for("steady", "plain");
+        command.args(["ttft=1ms", "itl=1ms"]).args(flags).arg("--").args(client_command("plain")).output().unwrap()
+    };
+    let output = judge(&["--json", "-"]);
+    let judgement: Json = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(number(&judgement, "/observed/requests"), 12.0);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("checks passed"));
+    assert!(judge(&["--html", "-"]).stdout.starts_with(b"<!DOCTYPE html>"));
+    let output = judge(&["--html", "-", "--json", "-"]);
+    assert!(output.status.code() == Some(2) && output.stdout.is_empty(), "{}", text(&output));
+}
+
+#[test]
+fn without_a_limit_the_requests_in_flight_are_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("page.html");
+    let mut command = ringmark();
+    command.args(["judge", "ttft=1ms", "itl=1ms", "--html"]).arg(&page).arg("--").args(client_command("plain"));
+    let output = command.output().unwrap();
+    let page = std::fs::read_to_string(&page).unwrap();
+    for shown in [text(&output), page] {
+        assert!(shown.contains("limit") && shown.contains("requests in flight, "), "{shown}");
     }
 }
 
@@ -173,6 +301,10 @@ fn the_server_does_the_same_in_each_run() {
 fn a_client_is_kept_apart_from_the_user() {
     let folder = tempfile::tempdir().unwrap();
     let seen = folder.path().join("seen.json");
+    let home = folder.path().join("home");
+    let hub = home.join(".cache/huggingface/hub");
+    std::fs::create_dir_all(&hub).unwrap();
+    std::fs::write(home.join(".cache/huggingface/token"), "secret").unwrap();
     let output = command_for("steady", "")
         .args(["ttft=1ms", "itl=1ms", "--"])
         .args(client_command("shows_its_surroundings"))
@@ -180,6 +312,16 @@ fn a_client_is_kept_apart_from_the_user() {
         .env("HF_TOKEN", "secret-1")
         .env("AWS_SECRET_ACCESS_KEY", "secret-2")
         .env("OPENAI_API_KEY", "secret-3")
+        .env("HTTP_PROXY", "http://me:secret-4@proxy:3128")
+        .env("DATABASE_URL", "postgres://me:secret-5@db/x")
+        .env("SLACK_WEBHOOK_URL", "https://hooks.slack.com/services/secret-6")
+        .env("STORE", "https://s3/x?X-Amz-Signature=secret-7")
+        .env("HOME", &home)
+        .env_remove("HF_HOME")
+        .env_remove("HF_HUB_CACHE")
+        .env("NETRC", home.join(".netrc"))
+        .env("HF_TOKEN_PATH", home.join("token"))
+        .env("TOKENIZERS_PARALLELISM", "false")
         .env("XDG_CONFIG_HOME", folder.path())
         .output()
         .unwrap();
@@ -187,8 +329,14 @@ fn a_client_is_kept_apart_from_the_user() {
     assert!(!seen.contains("secret-"), "{seen}");
     let seen: Json = serde_json::from_str(&seen).unwrap();
     let variable = |name: &str| seen["variables"][name].as_str();
-    assert_eq!(variable("XDG_CONFIG_HOME"), None);
+    assert_eq!((variable("XDG_CONFIG_HOME"), variable("NETRC")), (None, None));
+    assert_eq!(variable("TOKENIZERS_PARALLELISM"), Some("false"));
     let own = seen["folder"].as_str().unwrap();
+    // The models of the user are found, the token beside them is not.
+    assert_eq!(variable("HF_HUB_CACHE"), hub.to_str());
+    for name in ["HF_HOME", "HF_TOKEN_PATH"] {
+        assert!(variable(name).is_some_and(|path| path.starts_with(own)), "{name}: {seen}");
+    }
     assert!(variable("HOME") == Some(own) && variable("TMPDIR") == Some(own), "{seen}");
     assert!(!Path::new(own).exists(), "the client's folder is removed");
 }
@@ -261,7 +409,13 @@ fn a_client_that_cannot_run_is_an_error() {
 #[test]
 fn a_client_is_ended_with_all_its_processes() {
     // The first one hangs; the second one ends and leaves a process in a session of its own.
-    let clients = [("86399", "sleep 86399 & sleep 86399"), ("86398", "setsid sleep 86398 & sleep 0.3")];
+    // The third one has no variables, and the last one starts processes while others are ended.
+    let clients = [
+        ("86399", "sleep 86399 & sleep 86399"),
+        ("86398", "setsid sleep 86398 & sleep 0.3"),
+        ("86397", "env -i setsid sleep 86397 &"),
+        ("86396", "env -i setsid sh -c 'trap \"\" TERM; while :; do sleep 86396 & wait; done' &"),
+    ];
     for (seconds, script) in clients {
         let flags = ["judge", "--timeout", "1", "--", "/bin/sh", "-c", script];
         let output = ringmark().args(flags).output().unwrap();
@@ -273,4 +427,21 @@ fn a_client_is_ended_with_all_its_processes() {
         });
         assert!(!left, "a child of the client still runs");
     }
+}
+
+#[test]
+fn the_chart_is_made_of_the_data_in_the_repository() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let script = |name: &str| {
+        let mut python = Command::new("python3");
+        let output = python.arg("-B").arg(root.join("tools/judge").join(name)).arg(root.join("tools/judge/data.json"));
+        let output = output.output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let chart = std::fs::read_to_string(root.join("tools/readme/errors.svg")).unwrap();
+    let hint = "python3 tools/judge/chart.py tools/judge/data.json >tools/readme/errors.svg";
+    assert!(script("chart.py") == chart, "make it again: {hint}");
+    let tables = script("tables.py");
+    assert!(tables.contains("## Checks passed") && tables.contains("## Definitions"), "{tables}");
 }

@@ -130,6 +130,20 @@ fn names_without_a_choice_have_no_note() {
     assert_eq!(addresses(&target), given);
 }
 
+/// No address had answered when the plan was made: the run is on the one that answered the connection test.
+#[test]
+fn a_server_that_starts_late_has_one_address() {
+    let (mock, silent) = (mock_on([127, 0, 0, 2]), Silent::new());
+    let mut load = spec(&mock);
+    load.target.no_test_connection = false;
+    let to = [silent.address, refused(), mock.addr()];
+    let finished = perf_at(&load, Transport::Tcp(to.to_vec()), Arc::new(AtomicU8::new(0))).unwrap();
+    finished.assert_all_ok();
+    assert_eq!(finished.stored.facts.addresses, [mock.addr().to_string()]);
+    let found = finished.stored.findings.iter().any(|note| matches!(note, Finding::SeveralAddresses { .. }));
+    assert!(found, "{:?}", finished.stored.findings);
+}
+
 /// No address had answered before the run: they are tried one after the other, and the one that answers is remembered.
 #[test]
 fn a_silent_address_does_not_use_up_the_timeout() {

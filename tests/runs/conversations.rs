@@ -151,7 +151,7 @@ fn history_contains_the_model_responses() {
         assert_eq!(run.summary.counts.scheduled, 2 * 12 + 1 + 2);
         assert_eq!(conversations(&run).len(), 12);
         assert_histories(&run, false);
-        assert!(run.summary.concurrency.peak <= 4);
+        assert!(run.summary.concurrency.peak.unwrap() <= 4);
         let turns = run.summary.turns.as_ref().unwrap();
         let requests: Vec<u64> = turns.rows.iter().map(|row| row.requests).collect();
         assert_eq!((turns.begun, turns.planned, requests), (12, Some(12), vec![12, 9, 4, 2]));

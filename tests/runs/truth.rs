@@ -171,7 +171,7 @@ fn exactly_parallel_requests_are_in_flight() {
         let run = perf(&load.with(|s| s.target.no_test_connection = true));
         run.assert_all_ok();
         assert_eq!(mock.stats().peak_in_flight, u64::from(parallel), "{workers} workers");
-        assert_eq!(run.summary.concurrency.peak, parallel, "{workers} workers");
+        assert_eq!(run.summary.concurrency.peak, Some(parallel), "{workers} workers");
         assert_eq!(run.plan.cores.len(), workers.min(parallel as usize));
     }
 }

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """A chart of the errors of judged clients on the same server, as SVG.
 
-    python3 tools/judge/chart.py FILE.json ... >errors.svg
+    python3 tools/judge/chart.py tools/judge/data.json >tools/readme/errors.svg
 
-The files are those of `ringmark judge --json`. For each panel, client and figure there is a bar for the error of each run by
+The files are those of `ringmark judge --json`, or what reduce.py has made of them. For each panel, client and figure there is a bar for the error of each run by
 the client's own definition, on a logarithmic scale, and a frame for how far that definition is from ringmark's. The colours
 follow the reader's light or dark scheme.
 """
@@ -28,6 +28,8 @@ COLUMNS = [
     ("TPOT", "mean", "mean TPOT"),
     ("latency", "p99", "p99 latency"),
 ]
+# The statistics of the tables, of which the chart shows some.
+STATISTICS = ["mean", "p50", "p90", "p95", "p99", "max"]
 SMALLEST_MS, LARGEST_MS = 0.01, 10_000.0
 NAMES, COLUMN, BAR, ROW, HEAD = 104, 156, 66, 22, 54
 
@@ -50,7 +52,7 @@ text{fill:#e6eaf0}.soft{fill:#98a5b6}.right{fill:#4cc38a}.wrong{fill:#f0706a}.ot
 
 def read(paths):
     """The judgements in these files."""
-    return [judgement for path in paths for judgement in json.loads(Path(path).read_text())]
+    return [judgement for path in paths for judgement in json.loads(Path(path).read_text(encoding="utf-8"))]
 
 
 def is_void(judgement):
@@ -183,4 +185,5 @@ def svg(judgements):
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(encoding="utf-8")
     print(svg(read(sys.argv[1:])), end="")

@@ -6,7 +6,8 @@
 FOLDER keeps the environments (up to 5 GB for all clients). Each client is judged with 8 streams in all scenarios, twice in
 `steady`, and twice in `steady` with 200 streams. FOLDER/parts has a file for each of these. What is there, and was measured
 while the server was in time, is not measured again: a call can be repeated until all is complete. FOLDER/results has
-CLIENT.json (8 streams), CLIENT-large.json (200 streams), clients.html, tables.md and errors.svg.
+CLIENT.json (8 streams), CLIENT-large.json (200 streams), clients.html, data.json (see reduce.py), tables.md and errors.svg.
+tools/judge/data.json is the data of tools/readme/errors.svg, the chart of README.md.
 
 One client runs at a time, and the machine should have nothing else to do. Needs python3 with venv, npm (for a tokenizer),
 and cargo (for oha).
@@ -24,6 +25,7 @@ import zipfile
 from pathlib import Path
 
 import chart
+import reduce
 import tables
 
 HERE = Path(__file__).resolve().parent
@@ -248,8 +250,11 @@ def collect(folder, ringmark):
         return
     subprocess.run([ringmark, "judge", "--compare", *files["small"], "--html", results / "clients.html"], check=True)
     judgements = chart.read([*files["small"], *files["large"]])
-    (results / "tables.md").write_text(tables.tables(judgements))
-    (results / "errors.svg").write_text(chart.svg(judgements))
+    data = results / "data.json"
+    data.write_text(reduce.text(judgements), encoding="utf-8")
+    judgements = chart.read([data])
+    (results / "tables.md").write_text(tables.tables(judgements), encoding="utf-8")
+    (results / "errors.svg").write_text(chart.svg(judgements), encoding="utf-8")
 
 
 def main():

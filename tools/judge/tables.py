@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """What judged clients did and how far their figures are from the true ones, as Markdown tables.
 
-    python3 tools/judge/tables.py FILE.json ...
+    python3 tools/judge/tables.py tools/judge/data.json
 
-The files are those of `ringmark judge --json`. Values of several runs have a slash between them.
+The files are those of `ringmark judge --json`, or what reduce.py has made of them. Values of several runs have a slash between them.
 """
 
 import sys
@@ -12,7 +12,6 @@ import chart
 
 FAILED, OTHER, WARNED, UNKNOWN = "fail", "other_definition", "warned", "unknown"
 FIGURES = ["TTFT", "ITL", "TPOT", "latency"]
-STATISTICS = ["mean", "p50", "p90", "p95", "p99", "max"]
 
 
 def names_of(judgements):
@@ -39,16 +38,19 @@ def score(judgement):
     return f"{sum(check['verdict'] == 'pass' for check in judged)} of {len(judged)}"
 
 
+def place(judgement):
+    """The scenario and the number of streams."""
+    return f"{judgement['scenario']} ({judgement['asked']['parallel']} streams)"
+
+
 def scores(judgements):
-    """A row for each scenario, a column for each client; the last run counts."""
+    """A row for each scenario, a column for each client, the values of several runs."""
     names = names_of(judgements)
-    scenarios = list(dict.fromkeys(judgement["scenario"] for judgement in judgements))
     rows = []
-    for scenario in scenarios:
-        cells = [scenario]
+    for where in dict.fromkeys(place(judgement) for judgement in judgements):
+        cells = [where]
         for name in names:
-            found = [one for one in judgements if (one["name"], one["scenario"]) == (name, scenario)]
-            cells.append(score(found[-1]) if found else "-")
+            cells.append(joined([score(one) for one in judgements if (one["name"], place(one)) == (name, where)]))
         rows.append(cells)
     return table(["scenario", *names], rows)
 
@@ -63,7 +65,7 @@ def verdicts(judgements):
             for judgement in judgements:
                 if judgement["name"] == name and not chart.is_void(judgement):
                     for check in checks(judgement, verdict):
-                        where.setdefault(check, []).append(judgement["scenario"])
+                        where.setdefault(check, []).append(place(judgement))
             for check, scenarios in where.items():
                 lines.append(f"  - {text}: {check} in {', '.join(dict.fromkeys(scenarios))}")
     return "\n".join(lines) + "\n"
@@ -93,12 +95,12 @@ def errors(judgements, figure):
     for name in names_of(judgements):
         runs = [one for one in judgements if one["name"] == name and not chart.is_void(one)]
         cells = []
-        for of in STATISTICS:
+        for of in chart.STATISTICS:
             found = [chart.deviation(judgement, figure, of) for judgement in runs]
             cells.append(joined([error(one) for one in found if one is not None]))
         if any(cell != "-" for cell in cells):
             rows.append([name, *cells])
-    return table([f"{figure}, ms", *STATISTICS], rows) if rows else ""
+    return table([f"{figure}, ms", *chart.STATISTICS], rows) if rows else ""
 
 
 def definitions(judgements):
@@ -110,7 +112,7 @@ def definitions(judgements):
             for one in judgement["deviations"]:
                 if judgement["name"] == name and one["definition"] and not chart.is_void(judgement):
                     key = (one["figure"], one["definition"])
-                    found.setdefault(key, []).append((judgement["scenario"], one["of"], chart.difference_ms(one)))
+                    found.setdefault(key, []).append((place(judgement), one["of"], chart.difference_ms(one)))
         for (figure, definition), places in found.items():
             scenario, of, difference = max(places, key=lambda place: abs(place[2]))
             scenarios = ", ".join(dict.fromkeys(place[0] for place in places))
@@ -130,6 +132,7 @@ CLIENT = [
     ("CPU per event, us", lambda one: "-" if one["client"]["steady_cpu_per_event_us"] is None else f"{one['client']['steady_cpu_per_event_us']:.0f}"),
     ("fixed CPU, s", lambda one: "-" if one["client"]["fixed_cpu_s"] is None else f"{one['client']['fixed_cpu_s']:.1f}"),
     ("busiest thread", lambda one: "-" if one["client"]["busiest_thread"] is None else f"{one['client']['busiest_thread'] * 100:.0f} %"),
+    ("all threads, of its cores", lambda one: "-" if one["client"].get("busiest_share") is None else f"{one['client']['busiest_share'] * 100:.0f} %"),
     ("memory, MiB", lambda one: f"{one['client']['peak_rss_bytes'] / (1 << 20):.0f}"),
     ("threads", lambda one: str(one["client"]["peak_threads"])),
     ("server's own lateness p99, ms", lambda one: f"{one['server']['lateness_p99_ns'] / 1e6:.2f}"),
@@ -147,12 +150,12 @@ def behaviour(judgements):
 
 def tables(judgements):
     """All tables."""
-    small = [one for one in judgements if one["asked"]["parallel"] == min(other["asked"]["parallel"] for other in judgements)]
-    out = ["## Checks passed\n", scores(small), verdicts(judgements), "## Definitions\n", definitions(judgements)]
+    out = ["## Checks passed\n", scores(judgements), verdicts(judgements), "## Definitions\n", definitions(judgements)]
     for parallel, found in by_load(judgements, "steady"):
         out += [f"## steady, {parallel} streams\n", behaviour(found), *(errors(found, figure) for figure in FIGURES)]
     return "\n".join(out)
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(encoding="utf-8")
     print(tables(chart.read(sys.argv[1:])), end="")

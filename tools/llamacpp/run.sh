@@ -3,16 +3,17 @@
 # runs, the commands of evalscope's documentation that llama.cpp can serve (with the local address and local files, and with
 # lower numbers, rates and --max-tokens to save time), and a comparison of token counts with the server's.
 #
-#   tools/llamacpp/run.sh FOLDER [RINGMARK]
+#   tools/llamacpp/run.sh FOLDER [RINGMARK|install]
 #
-# FOLDER keeps the Python environment, the tokenizer and the model for later calls. Needs python3 with venv, and npm.
+# FOLDER keeps the Python environment, the tokenizer and the model for later calls; with `install` they are made, and nothing
+# runs. Needs python3 with venv, and npm.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
-folder=${1:?"usage: tools/llamacpp/run.sh FOLDER [RINGMARK]"}
+folder=${1:?"usage: tools/llamacpp/run.sh FOLDER [RINGMARK|install]"}
 mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
-ringmark=$(realpath "${2:-$here/../../target/release/ringmark}")
+ringmark=$(realpath -m "${2:-$here/../../target/release/ringmark}")
 parallel=8
 
 python=$folder/venv/bin/python
@@ -210,6 +211,7 @@ other_apis() {
 }
 
 make_environment
+[ "${2:-}" != install ] || exit 0
 make_data
 start_server generate
 generate=$port

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Builds the wheel, installs it into a fresh virtual environment, runs the package's tests there, and checks its types.
 #
-#   tools/python/run.sh FOLDER [PROFILE]
+#   tools/python/run.sh FOLDER [PROFILE|install]
 #
 # FOLDER keeps the build environment and the wheel. The default profile is `release`, which uses an existing
-# `cargo build --release`. Needs python3 with venv, and Rust.
+# `cargo build --release`. With `install` only the build environment is made. Needs python3 with venv, and Rust.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
-folder=${1:?"usage: tools/python/run.sh FOLDER [PROFILE]"}
+folder=${1:?"usage: tools/python/run.sh FOLDER [PROFILE|install]"}
 mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
 profile=${2:-release}
@@ -24,6 +24,7 @@ fi
 if ! "$folder/build/bin/mypy" --version >/dev/null 2>&1; then
     "$folder/build/bin/python" -m pip install --quiet --disable-pip-version-check mypy
 fi
+[ "$profile" != install ] || exit 0
 rm -rf "$folder/wheels"
 start=$SECONDS
 (cd "$here" && "$folder/build/bin/maturin" build --profile "$profile" --out "$folder/wheels")

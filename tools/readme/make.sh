@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the pictures of README.md from a run of the built-in server.
+# Makes the pictures of README.md from a run of the built-in server, and the chart from the data of judged clients.
 #
 #   tools/readme/make.sh [RINGMARK]
 #
@@ -22,4 +22,5 @@ if command -v pngquant >/dev/null; then
     pngquant --force --output report.png 64 report.png
 fi
 cp report.png "$here/report.png"
+python3 "$here/../judge/chart.py" "$here/../judge/data.json" >"$here/errors.svg"
 ls -l "$here"/*.svg "$here"/*.png

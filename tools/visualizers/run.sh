@@ -2,16 +2,16 @@
 # Runs the documented commands for wandb, SwanLab and ClearML against the mock with the services' own SDKs in their
 # offline modes, and checks that the files that they write contain the figures.
 #
-#   tools/visualizers/run.sh FOLDER [RINGMARK]
+#   tools/visualizers/run.sh FOLDER [RINGMARK|install]
 #
-# FOLDER keeps the Python environment for later calls. Needs python3 with venv.
+# FOLDER keeps the Python environment for later calls; with `install` it is made, and nothing runs. Needs python3 with venv.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
-folder=${1:?"usage: tools/visualizers/run.sh FOLDER [RINGMARK]"}
+folder=${1:?"usage: tools/visualizers/run.sh FOLDER [RINGMARK|install]"}
 mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
-ringmark=$(realpath "${2:-$here/../../target/release/ringmark}")
+ringmark=$(realpath -m "${2:-$here/../../target/release/ringmark}")
 
 python=$folder/venv/bin/python
 scratch=$(mktemp -d)
@@ -44,6 +44,7 @@ measure() {
 # The caller's settings are neither used nor changed, and no service is contacted.
 unset "${!WANDB_@}" "${!SWANLAB_@}" "${!CLEARML_@}"
 make_environment
+[ "${2:-}" != install ] || exit 0
 export HOME=$scratch/home PATH=$folder/venv/bin:$PATH
 export CLEARML_CACHE_DIR=$scratch/clearml WANDB_ERROR_REPORTING=false
 mkdir -p "$HOME"

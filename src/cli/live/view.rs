@@ -197,7 +197,7 @@ mod tests {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
         let lines = [
             "2026-01-01 00:00:00,000 - ringmark - WARNING - interrupted".to_string(),
-            format!("Concurrency 2: {}, 7 failed", "10.3 req/s, 206 tok/s, TTFT p99 59.2 ms, TPOT mean 7.88 ms"),
+            format!("Concurrency 2: {}, 7 failed", "10.3 req/s, 206 tok/s, TTFT p99 59.2 ms, TPOT 7.88 ms"),
         ];
         terminal.draw(|frame| draw(frame, &history, &lines, None)).unwrap();
         terminal.backend().to_string()

@@ -61,14 +61,15 @@ pub fn template(counts: &Counts, label: usize, message: usize, width: usize) -> 
         let times = if has_room_for(words + TIMES) { " [{elapsed_precise}]" } else { "" };
         return format!("{{prefix}} {text}{times}{}", if has_room_for(words) { message } else { "" });
     }
-    let words = words + 2;
+    // The brackets and the space before them.
+    let words = words + 3;
     if has_room_for(words + BAR + TIMES) {
-        format!("{{prefix}}[{{bar:{BAR}}}] {text} [{{elapsed_precise}}<{{eta_precise}}]{message}")
+        format!("{{prefix}} [{{bar:{BAR}}}] {text} [{{elapsed_precise}}<{{eta_precise}}]{message}")
     } else if has_room_for(words + SHORTEST_BAR + TIMES) {
         let bar = width - 1 - words - TIMES;
-        format!("{{prefix}}[{{bar:{bar}}}] {text} [{{elapsed_precise}}<{{eta_precise}}]{message}")
+        format!("{{prefix}} [{{bar:{bar}}}] {text} [{{elapsed_precise}}<{{eta_precise}}]{message}")
     } else if has_room_for(words + SHORTEST_BAR) {
-        format!("{{prefix}}[{{bar:{}}}] {text}{message}", width - 1 - words)
+        format!("{{prefix}} [{{bar:{}}}] {text}{message}", width - 1 - words)
     } else if has_room_for(words) {
         format!("{{prefix}} {text}{message}")
     } else {
@@ -142,16 +143,16 @@ mod tests {
     fn parts_are_dropped_as_the_terminal_gets_narrower() {
         let message = "20 ok, 19.5 req/s".len();
         let at = |width| template(&Counts::Requests(1000), "Processing".len(), message, width);
-        assert!(at(200).starts_with("{prefix}[{bar:40}] {pos}/{len} [{elapsed_precise}<{eta_precise}] {msg}"));
-        assert_eq!(at(80), "{prefix}[{bar:16}] {pos}/{len} [{elapsed_precise}<{eta_precise}] {msg}");
-        assert_eq!(at(60), "{prefix}[{bar:19}] {pos}/{len} {msg}");
+        assert!(at(200).starts_with("{prefix} [{bar:40}] {pos}/{len} [{elapsed_precise}<{eta_precise}] {msg}"));
+        assert_eq!(at(80), "{prefix} [{bar:15}] {pos}/{len} [{elapsed_precise}<{eta_precise}] {msg}");
+        assert_eq!(at(60), "{prefix} [{bar:18}] {pos}/{len} {msg}");
         assert_eq!(at(45), "{prefix} {pos}/{len} {msg}");
         assert_eq!(at(20), "{pos}/{len}");
         assert_eq!(template(&Counts::Endless(12), 10, 5, 80), "{prefix} {pos} [{elapsed_precise}] {msg}");
         assert_eq!(template(&Counts::Endless(12), 10, 5, 30), "{prefix} {pos} {msg}");
         assert_eq!(
             template(&Counts::Share, 10, 0, 80),
-            "{prefix}[{bar:39}] {percent}% [{elapsed_precise}<{eta_precise}]"
+            "{prefix} [{bar:38}] {percent}% [{elapsed_precise}<{eta_precise}]"
         );
     }
 

@@ -4,7 +4,7 @@
 use super::rows::{Kind, Row, RowName, Value, Verdict};
 use crate::report::i18n::time_name;
 use crate::report::language::Language;
-use crate::report::table::number;
+use crate::report::table::{AT_MOST_SIGN, Decimals, at_most_note, few_note, mark, number};
 
 /// The heads of the columns; `name` is the other side's.
 pub fn heads(name: &str, language: Language) -> Vec<String> {
@@ -26,7 +26,10 @@ pub fn heads(name: &str, language: Language) -> Vec<String> {
 pub fn cells(row: &Row, language: Language) -> Vec<String> {
     let format = NumberFormat::for_row(row);
     let optional = |value: Option<f64>| value.map_or_else(|| "-".to_string(), |value| format.text(value));
-    let marked = |value: Value| optional(value.value) + if value.few { "*" } else { "" };
+    let marked = |value: Value| match value.at_most {
+        Some(bound) => format!("{AT_MOST_SIGN} {}", format.text_up(bound)),
+        None => optional(value.value) + mark(value.few),
+    };
     let known = row.difference.filter(|difference| difference.low.is_some() || difference.high.is_some());
     let interval = known.map_or_else(
         || "-".to_string(),
@@ -41,6 +44,14 @@ pub fn cells(row: &Row, language: Language) -> Vec<String> {
         interval,
         verdict(row.verdict, language).to_string(),
     ]
+}
+
+/// What the marks in these rows mean: each with its mark.
+pub(super) fn marks(rows: &[Row], language: Language) -> Vec<(&'static str, String)> {
+    let is_marked = |value: &Value| value.few && value.at_most.is_none();
+    let few = rows.iter().any(|row| is_marked(&row.a) || is_marked(&row.b)).then(|| (mark(true), few_note(language)));
+    let bounds = rows.iter().any(Row::is_bounded).then(|| (AT_MOST_SIGN, at_most_note(language).to_string()));
+    few.into_iter().chain(bounds).collect()
 }
 
 /// A change in percent: larger ones than [`MOST_PERCENT`] are not meant to be compared.
@@ -96,7 +107,8 @@ const MOST_DIGITS: i32 = 7;
 impl NumberFormat {
     fn for_row(row: &Row) -> NumberFormat {
         let largest = |values: [Option<f64>; 2]| values.into_iter().flatten().map(f64::abs).fold(0.0, f64::max);
-        let value = largest([row.a.value, row.b.value]);
+        let shown = |value: Value| value.at_most.or(value.value);
+        let value = largest([shown(row.a), shown(row.b)]);
         let factor = match row.kind {
             Kind::Time => 1e3,
             Kind::Share => 100.0,
@@ -115,6 +127,11 @@ impl NumberFormat {
         let wanted = [(value, DIGITS), (largest(ends), DIGITS), (change, 2), (smallest, 1)];
         let wanted = wanted.into_iter().map(|(value, digits)| decimals(value * factor, digits)).max().unwrap_or(0);
         NumberFormat { factor, decimals: Some(wanted.min(decimals(value * factor, MOST_DIGITS))) }
+    }
+
+    /// The value rounded up.
+    fn text_up(&self, value: f64) -> String {
+        Decimals(self.decimals.unwrap_or(0)).ceil(value * self.factor)
     }
 
     fn text(&self, value: f64) -> String {
@@ -146,7 +163,7 @@ mod tests {
     use crate::stats::comparison::Difference;
 
     fn row(kind: Kind, a: f64, b: f64, ends: (f64, f64)) -> Row {
-        let value = |value| Value { value: Some(value), few: false };
+        let value = |value| Value { value: Some(value), few: false, at_most: None };
         let difference = Some(Difference { value: b - a, low: Some(ends.0), high: Some(ends.1) });
         let name = match kind {
             Kind::Time => RowName::Time(Statistic::Average, Figure::Itl),

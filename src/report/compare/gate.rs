@@ -10,10 +10,11 @@ use crate::plan::slo::{Figure, Quantity, Statistic};
 use crate::report::Measured;
 use crate::report::advice::{Grade, success_rate};
 use crate::report::language::Language;
-use crate::report::table::number;
+use crate::report::table::{AT_MOST_SIGN, at_most_note, number};
 use crate::stats::Summary;
 use crate::stats::quantile::Series;
 use crate::stats::rank_sum::{holm, least_p, p_of_increase, repeats_needed};
+use crate::stats::time_bounds;
 
 /// The most false alarms: the chance that any figure fails though both sides are alike.
 pub const LEVEL: f64 = 0.01;
@@ -51,6 +52,8 @@ pub struct Test {
     /// Means over the runs, in the figure's unit.
     pub a: f64,
     pub b: f64,
+    /// The upper bounds of both where the client's error exceeds a percentile in one of the runs, in the figure's unit.
+    pub at_most: [Option<f64>; 2],
     /// From A to the other side, in the unit of the limit.
     pub change_percent: f64,
     /// The chance of such values if both sides are alike.
@@ -189,8 +192,9 @@ fn test(
     let change_percent = if limit.is_share() { mean_b - mean_a } else { (mean_b / mean_a - 1.0) * 100.0 };
     let p =
         if limit.is_worse_above() { p_of_increase(&values_a, &values_b) } else { p_of_increase(&values_b, &values_a) };
+    let at_most = [a, b].map(|entry| upper_bound(entry, limit.figure));
     let (side, limit) = (b.side, limit.clone());
-    Ok(Test { load, side, limit, a: mean_a, b: mean_b, change_percent, p, outcome: Outcome::Passed })
+    Ok(Test { load, side, limit, a: mean_a, b: mean_b, at_most, change_percent, p, outcome: Outcome::Passed })
 }
 
 /// The figure of each run.
@@ -225,12 +229,14 @@ fn figure(summary: &Summary, figure: Figure) -> Option<f64> {
 }
 
 fn series(summary: &Summary, quantity: Quantity) -> &Series {
-    match quantity {
-        Quantity::Ttft => &summary.series.ttft_s,
-        Quantity::Tpot => &summary.series.tpot_s,
-        Quantity::Itl => &summary.series.itl_s,
-        Quantity::Latency => &summary.series.latency_s,
-    }
+    time_bounds::series(summary, time_bounds::time_of(quantity))
+}
+
+/// The highest upper bound of a percentile that the client's error exceeds in one of the runs.
+fn upper_bound(entry: &Entry<'_>, figure: Figure) -> Option<f64> {
+    let Figure::Of(Statistic::PerMille(per_mille), quantity) = figure else { return None };
+    let runs = entry.runs.iter().map(|run| &run.summary);
+    time_bounds::highest_at_most_s(runs, time_bounds::time_of(quantity), per_mille)
 }
 
 /// Heads of the table.
@@ -239,13 +245,16 @@ pub(super) const HEADS: [&str; 8] = ["Load", "Side", "Limit", "A", "Side's value
 /// A test as cells of the table.
 pub(super) fn cells(test: &Test) -> Vec<String> {
     let unit = test.limit.figure.unit();
-    let value = |value: f64| format!("{} {unit}", number(value));
+    let value = |value: f64, at_most: Option<f64>| {
+        let bound = at_most.map(|bound| format!(" ({AT_MOST_SIGN} {})", number(bound)));
+        format!("{}{} {unit}", number(value), bound.unwrap_or_default())
+    };
     vec![
         test.load.clone().unwrap_or_else(|| "-".to_string()),
         letter(test.side),
         test.limit.text(),
-        value(test.a),
-        value(test.b),
+        value(test.a, test.at_most[0]),
+        value(test.b, test.at_most[1]),
         format!("{:+.2}", test.change_percent),
         format!("{:.4}", test.p),
         match test.outcome {
@@ -258,10 +267,14 @@ pub(super) fn cells(test: &Test) -> Vec<String> {
 
 /// What the verdicts mean.
 pub(super) fn note(gate: &Gate) -> String {
+    let bounds = match gate.tests.iter().any(|test| test.at_most != [None, None]) {
+        true => format!(" {AT_MOST_SIGN}: {}", at_most_note(Language::En)),
+        false => String::new(),
+    };
     format!(
         "A figure fails if it has got worse by at least its limit and the difference is significant: exact rank-sum test over \
          the runs, corrected for {} tests by Holm's method, so that equal sides fail in at most {} % of all comparisons. \
-         Changes of the machine or the server between the two calls are differences too.",
+         Changes of the machine or the server between the two calls are differences too.{bounds}",
         gate.tests.len(),
         number(LEVEL * 100.0)
     )
@@ -301,6 +314,7 @@ mod tests {
             limit: Limit { implied, ..scan_limits(name).unwrap().remove(0) },
             a: 1.0,
             b: 1.0,
+            at_most: [None, None],
             change_percent,
             p: 0.001,
             outcome: Outcome::Passed,

@@ -52,7 +52,7 @@ fn pair(a: &Entry<'_>, b: &Entry<'_>, name: Option<&str>) -> Json {
 }
 
 fn row(row: &Row) -> Json {
-    let value = |value: Value| json!({"value": finite(value.value), "few_samples": value.few});
+    let value = |value: Value| json!({"value": finite(value.value), "few_samples": value.few, "upper_bound": finite(value.at_most)});
     json!({
         "figure": figure(row.name),
         "unit": unit(row.kind, row.name),
@@ -123,6 +123,8 @@ fn of_gate(gate: &Gate) -> Json {
             "implied": test.limit.implied,
             "a": finite(Some(test.a)),
             "b": finite(Some(test.b)),
+            "a_upper_bound": finite(test.at_most[0]),
+            "b_upper_bound": finite(test.at_most[1]),
             "change_percent": finite(Some(test.change_percent)),
             "p": finite(Some(test.p)),
             "verdict": match test.outcome {

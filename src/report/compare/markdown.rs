@@ -1,6 +1,6 @@
 //! A comparison as Markdown, for the summaries of CI jobs: tables as GitHub and GitLab show them.
 
-use super::cells::{cells, heads};
+use super::cells::{cells, heads, marks};
 use super::gate::{self, Gate};
 use super::rows::compare;
 use super::sides::{Comparison, about, letter, note};
@@ -35,6 +35,9 @@ pub fn markdown(comparison: &Comparison<'_>, gate: Option<&Gate>) -> String {
             }
             let rows = compared.rows.iter().map(|row| cells(row, Language::En));
             push_table(&mut out, &heads(&letter(other.side), Language::En), rows);
+            for (mark, note) in marks(&compared.rows, Language::En) {
+                out.push_str(&format!("{} {}\n\n", escape(mark), escape(&note)));
+            }
         }
     }
     for missing in &comparison.missing {

@@ -1,6 +1,6 @@
 //! A comparison as an HTML page.
 
-use super::cells::{cells, heads};
+use super::cells::{cells, heads, marks};
 use super::rows::{Compared, Row, Verdict, compare};
 use super::sides::{Comparison, Entry, Load, Side, about, letter, note};
 use super::verdicts::sentence;
@@ -12,7 +12,6 @@ use crate::report::html::{
     setup_rows, wrap,
 };
 use crate::report::language::Language;
-use crate::report::table::few_note;
 
 /// More sentences than these are only in the sections of their loads.
 const MOST_SENTENCES: usize = 6;
@@ -163,8 +162,8 @@ fn figures(pair: &Pair<'_>, language: Language) -> String {
     };
     let rows: Vec<(&str, Vec<String>)> = compared.rows.iter().map(|row| (class(row), cells(row, language))).collect();
     let mut out = numbers_table(&heads(&letter(b.side), language), &rows);
-    if compared.rows.iter().any(|row| row.a.few || row.b.few) {
-        out.push_str(&format!("<p class=\"note\">* {}</p>", few_note(language)));
+    for (mark, note) in marks(&compared.rows, language) {
+        out.push_str(&format!("<p class=\"note\">{mark} {note}</p>"));
     }
     out
 }

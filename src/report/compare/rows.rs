@@ -8,6 +8,7 @@ use crate::stats::Summary;
 use crate::stats::comparison::{self, Difference};
 use crate::stats::quantile::Series;
 use crate::stats::samples::{Sample, Samples};
+use crate::stats::time_bounds::highest_at_most_s;
 
 /// The kind of a figure, which decides its verdict and format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +48,19 @@ pub struct Value {
     pub value: Option<f64>,
     /// A percentile with too few samples beyond it in at least one run.
     pub few: bool,
+    /// The upper bound of a percentile that the client's error exceeds in at least one run, which is all that is known of
+    /// it: the highest of these bounds.
+    pub at_most: Option<f64>,
+}
+
+impl Value {
+    /// Between which values the true one is.
+    fn range(&self) -> Option<(f64, f64)> {
+        match self.at_most {
+            Some(bound) => Some((0.0, bound)),
+            None => self.value.map(|value| (value, value)),
+        }
+    }
 }
 
 /// The name of a figure.
@@ -69,9 +83,19 @@ pub struct Row {
 }
 
 impl Row {
-    /// `b − a`.
+    /// `b − a`; `None` if only a bound of one of them is known.
     pub fn change(&self) -> Option<f64> {
-        self.a.value.zip(self.b.value).map(|(a, b)| b - a)
+        self.a.value.zip(self.b.value).filter(|_| !self.is_bounded()).map(|(a, b)| b - a)
+    }
+
+    /// Only an upper bound of the figure is known on a side.
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.a.at_most.is_some() || self.b.at_most.is_some()
+    }
+
+    /// Both sides may have the same true value.
+    fn may_be_equal(&self) -> bool {
+        self.a.range().zip(self.b.range()).is_some_and(|(a, b)| a.0 <= b.1 && b.0 <= a.1)
     }
 
     /// The change in percent of the first side's value; `None` for shares and counts.
@@ -104,6 +128,9 @@ pub fn compare(a: &[&Measured], b: &[&Measured]) -> Compared {
     TIMES.iter().for_each(|time| rows.extend(sides.times(time)));
     for row in &mut rows {
         row.verdict = standing.verdict(row, change);
+        if row.is_bounded() {
+            row.difference = None;
+        }
     }
     Compared { rows, unlike }
 }
@@ -130,6 +157,7 @@ impl Standing {
             (Kind::Rate, Verdict::Worse) if self.unlike && success.is_some_and(|change| change > 0.0) => {
                 Verdict::NotComparable
             }
+            (_, Verdict::Better | Verdict::Worse) if row.is_bounded() && row.may_be_equal() => Verdict::NotSure,
             (_, verdict) => verdict,
         }
     }
@@ -170,6 +198,7 @@ impl Sides<'_> {
         let mean = |values: &[f64]| Value {
             value: (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64),
             few: false,
+            at_most: None,
         };
         let difference = match (self.a, self.b) {
             ([a], [b]) => within(a, b),
@@ -244,6 +273,9 @@ impl Sides<'_> {
             };
             let mut row = self.row(name(statistic), Kind::Time, value, within);
             (row.a.few, row.b.few) = (few(self.a), few(self.b));
+            let at_most =
+                |side: &[&Measured]| highest_at_most_s(side.iter().map(|run| &run.summary), time.figure, per_mille);
+            (row.a.at_most, row.b.at_most) = (at_most(self.a), at_most(self.b));
             rows.push(row);
         }
         rows

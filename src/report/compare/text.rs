@@ -1,6 +1,6 @@
 //! A comparison on the screen.
 
-use super::cells::{cells, heads};
+use super::cells::{cells, heads, marks};
 use super::gate::{self, Gate};
 use super::rows::compare;
 use super::sides::{Comparison, Entry, about, letter, note};
@@ -8,7 +8,6 @@ use super::verdicts::sentence;
 use super::warnings::warnings;
 use crate::finding::Severity;
 use crate::report::language::Language;
-use crate::report::table::few_note;
 use crate::report::table::{Align, Table, cut, wrap};
 use crate::visible::visible;
 
@@ -70,8 +69,8 @@ fn pair(a: &Entry<'_>, b: &Entry<'_>, width: usize) -> String {
         grid: false,
     };
     blocks(table, width).iter().for_each(|block| out.push_str(&block.render()));
-    if compared.rows.iter().any(|row| row.a.few || row.b.few) {
-        out.push_str(&wrap("* ", &few_note(Language::En), width));
+    for (mark, note) in marks(&compared.rows, Language::En) {
+        out.push_str(&wrap(&format!("{mark} "), &note, width));
     }
     let sentence = sentence(&letter(b.side), &compared, Language::En);
     if !sentence.is_empty() {

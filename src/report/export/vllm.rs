@@ -37,7 +37,7 @@ struct Details {
 pub fn json(measured: &Measured) -> Result<String, StoreError> {
     let s = &measured.summary;
     let facts = &s.facts;
-    let steady = steady::window(facts, &measured.samples);
+    let steady = steady::window(facts, &measured.samples).filter(|_| measured.summary.one_clock);
     let details = details(measured, steady.as_ref())?;
     let total = |series: &Series| series.mean.map_or(0, |mean| (mean * series.count as f64).round() as u64);
     let input_tokens = total(&s.series.input_tokens);
@@ -76,7 +76,7 @@ pub fn json(measured: &Measured) -> Result<String, StoreError> {
         "start_times": details.start_times,
         "generated_texts": details.generated_texts,
         "errors": details.errors,
-        "max_output_tokens_per_s": details.events_of_second.values().max().copied().unwrap_or(0) as f64,
+        "max_output_tokens_per_s": finite(s.one_clock.then(|| details.events_of_second.values().max().copied().unwrap_or(0) as f64)),
         "max_concurrent_requests": s.concurrency.peak,
         "rtfx": 0.0,
         "steady_state": steady.map(|window| steady::json(&window, &measured.samples, s.time_s, details.steady_tokens)),

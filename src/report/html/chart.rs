@@ -36,7 +36,8 @@ pub enum Y {
 }
 
 impl Y {
-    fn at(self) -> Option<f64> {
+    /// Where the point is drawn.
+    pub fn at(self) -> Option<f64> {
         match self {
             Y::Unknown => None,
             Y::Known(value) | Y::AtMost(value) | Y::Below(value) => Some(value),
@@ -47,7 +48,8 @@ impl Y {
         if let Y::Known(value) = self { Some(value) } else { None }
     }
 
-    fn times(self, factor: f64) -> Y {
+    /// In a smaller or a larger unit.
+    pub fn times(self, factor: f64) -> Y {
         match self {
             Y::Unknown => Y::Unknown,
             Y::Known(value) => Y::Known(value * factor),

@@ -3,7 +3,7 @@
 use super::chart::Chart;
 use super::escape::{escape, prose};
 use crate::report::language::Language;
-use crate::report::table::{self, digits, mark};
+use crate::report::table::{self, AT_MOST_SIGN, digits, mark};
 
 /// A table of numbers. Each row is its CSS class and its cells.
 pub fn table(head: &[String], rows: &[(&str, Vec<String>)]) -> String {
@@ -66,14 +66,10 @@ pub fn facts(rows: &[(&str, String)]) -> String {
 
 /// The meaning of `≤` before a percentile.
 pub fn at_most_note(language: Language) -> String {
-    let note = language.pick(
-        "≤ The client's measurement error exceeds the figure: the true value is at most this.",
-        "≤ 客户端的测量误差超过该值：真实值不高于此。",
-    );
-    format!("<p class=\"note\">{note}</p>")
+    format!("<p class=\"note\">{AT_MOST_SIGN} {}</p>", table::at_most_note(language))
 }
 
 /// Whether one of these cells is only an upper bound.
 pub fn has_bounds(cells: &[String]) -> bool {
-    cells.iter().any(|cell| cell.starts_with('≤'))
+    cells.iter().any(|cell| cell.starts_with(AT_MOST_SIGN))
 }

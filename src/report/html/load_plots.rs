@@ -2,8 +2,8 @@
 
 use super::axis::Scale;
 use super::bounds;
-use super::chart::{AxisText, Chart, ChartLine, Point, Y, highest, scaled};
-use super::objectives::{self, time_levels};
+use super::chart::{AxisText, Chart, ChartLine, Level, Point, Y, highest, scaled};
+use super::objectives::{self, speed_levels, time_levels};
 use super::over_time::unit;
 use super::words::Words;
 use crate::finding::Figure as Time;
@@ -86,7 +86,7 @@ impl<'a> Loads<'a> {
     pub fn time(&self, time: Time, per_mille: Option<u32>) -> Vec<Point> {
         let Some(per_mille) = per_mille else { return self.figure(|s| bounds::series(s, time).mean) };
         let point = |(load, runs): &(f64, Vec<&Summary>)| {
-            let bound = runs.iter().filter_map(|run| bounds::at_most_s(run, time, per_mille)).reduce(f64::max);
+            let bound = bounds::highest_at_most_s(runs.iter().copied(), time, per_mille);
             match bound {
                 Some(bound) => Point::new(*load, Y::AtMost(bound)),
                 None => mean_point(*load, runs, &|s| bounds::series(s, time).value(per_mille)),
@@ -122,7 +122,7 @@ impl<'a> Loads<'a> {
         Chart { x_scale, x_ticks: xs, lines, note, ..Chart::new(title, x, y) }
     }
 
-    fn levels(&self, figure: Figure) -> Vec<super::chart::Level> {
+    fn levels(&self, figure: Figure) -> Vec<Level> {
         objectives::levels(&self.criteria, |other| other == figure, 1.0)
     }
 }
@@ -188,7 +188,8 @@ fn success(loads: &Loads<'_>) -> Chart {
 
 fn per_user(loads: &Loads<'_>) -> Chart {
     let lines = vec![ChartLine::new(Words::new("output", "输出"), loads.figure(Summary::per_user))];
-    loads.chart(Words::new("Tokens per second and user", "每用户 token 速度"), AxisText::unit("tok/s"), lines)
+    let title = Words::new("Tokens per second and user", "每用户 token 速度");
+    Chart { levels: speed_levels(&loads.criteria), ..loads.chart(title, AxisText::unit("tok/s"), lines) }
 }
 
 fn per_gpu(loads: &Loads<'_>) -> Chart {
@@ -234,7 +235,9 @@ fn pareto(loads: &Loads<'_>) -> Option<Chart> {
         "每个点为一档负载，旁注其大小。越靠右单用户越快，越靠上总量越大。",
     );
     let lines = vec![ChartLine::new(Words::new("loads", "各档负载"), points)];
-    (!lines[0].points.is_empty()).then(|| Chart { lines, note, ..Chart::new(title, x, y) })
+    let of_all = if with_gpus { Vec::new() } else { loads.levels(Figure::OutputTokensPerS) };
+    let levels = [of_all, upright(speed_levels(&loads.criteria))].concat();
+    (!lines[0].points.is_empty()).then(|| Chart { lines, levels, note, ..Chart::new(title, x, y) })
 }
 
 /// TTFT against throughput.
@@ -251,7 +254,16 @@ fn trade_off(loads: &Loads<'_>) -> Chart {
     );
     Chart {
         lines: lines.into_iter().map(|(name, points)| ChartLine::new(name, scaled(points, factor))).collect(),
-        levels: time_levels(&loads.criteria, &[Quantity::Ttft], factor),
+        levels: [
+            time_levels(&loads.criteria, &[Quantity::Ttft], factor),
+            upright(loads.levels(Figure::OutputTokensPerS)),
+        ]
+        .concat(),
         ..base
     }
+}
+
+/// Objectives at values of the x axis.
+fn upright(levels: Vec<Level>) -> Vec<Level> {
+    levels.into_iter().map(|level| Level { upright: true, ..level }).collect()
 }

@@ -141,6 +141,9 @@ fn conclusions(runs: &[&Summary], language: Language) -> String {
         let title = language.pick("From run to run: ", "重复测试的波动：");
         let _ = write!(out, "<h3>{title}{}</h3>{}", escape(&name), table(&spread.head, &rows));
     }
+    if repeats::has_bounds(runs) {
+        out.push_str(&at_most_note(language));
+    }
     out
 }
 

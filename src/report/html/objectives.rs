@@ -5,7 +5,7 @@ use super::words::Words;
 use crate::plan::sla::Aim;
 use crate::plan::slo::{Comparison, Criterion, Figure, PERCENTILES, Quantity, Statistic, scan_all};
 use crate::report::language::Language;
-use crate::report::table::digits;
+use crate::report::table::{Decimals, digits};
 use crate::stats::Summary;
 
 /// All criteria of these runs, each once.
@@ -37,6 +37,12 @@ pub fn levels(criteria: &[Criterion], figures: impl Fn(Figure) -> bool, factor: 
 /// The lines of the criteria on these quantities, whatever their statistic, for an axis with `factor` units a second.
 pub fn time_levels(criteria: &[Criterion], quantities: &[Quantity], factor: f64) -> Vec<Level> {
     levels(criteria, |figure| matches!(figure, Figure::Of(_, quantity) if quantities.contains(&quantity)), factor)
+}
+
+/// The lines of the criteria on the mean TPOT, whose reciprocal is the speed of a user, in tokens per second.
+pub fn speed_levels(criteria: &[Criterion]) -> Vec<Level> {
+    let all = levels(criteria, |figure| figure == Figure::Of(Statistic::Mean, Quantity::Tpot), 1.0);
+    all.into_iter().filter(|level| level.at > 0.0).map(|level| Level { at: 1.0 / level.at, ..level }).collect()
 }
 
 /// The lines of the criteria on the share of requests that succeed, in percent. One on failed requests is at the rest.
@@ -115,8 +121,17 @@ pub fn milliseconds(seconds: f64) -> String {
     trimmed(seconds * 1e3)
 }
 
+/// The same rounded up, for upper bounds.
+pub fn milliseconds_up(seconds: f64) -> String {
+    let ms = seconds * 1e3;
+    without_zeros(Decimals::for_digits([ms], 0).ceil(ms))
+}
+
 fn trimmed(value: f64) -> String {
-    let text = digits(value, 0);
+    without_zeros(digits(value, 0))
+}
+
+fn without_zeros(text: String) -> String {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_string() } else { text }
 }
 

@@ -98,7 +98,19 @@ pub fn run(run: &Run, place: Place, most_dots: usize, contents: &mut Contents) -
 fn shard_table(shards: &ShardTable, language: Language) -> String {
     let head: Vec<String> = shards.head.iter().map(|(en, zh)| language.pick(en, zh).to_string()).collect();
     let rows: Vec<(&str, Vec<String>)> = shards.rows.iter().map(|cells| ("", cells.clone())).collect();
-    table(&head, &rows)
+    let joint_head =
+        [language.pick("All shards", "所有分片"), language.pick("At least", "下限"), language.pick("At most", "上限")];
+    let joint_row = |((en, zh), ends): &((&'static str, &'static str), [String; 2])| {
+        let cells = [language.pick(en, zh).to_string()].into_iter().chain(ends.clone());
+        ("", cells.collect::<Vec<String>>())
+    };
+    let joint: Vec<(&str, Vec<String>)> = shards.joint.iter().map(joint_row).collect();
+    let sentences = shards
+        .sentences
+        .iter()
+        .map(|(en, zh)| format!("<p>{}</p>", escape(if language == Language::En { en } else { zh })));
+    let sentences: String = sentences.collect();
+    table(&head, &rows) + &sentences + &table(&joint_head.map(str::to_string), &joint)
 }
 
 fn load_with_number(s: &Summary, number: Option<usize>, language: Language) -> String {
@@ -154,7 +166,7 @@ fn cards(s: &Summary, language: Language) -> String {
         (
             language.pick("Peak in flight", "峰值并发数"),
             (
-                s.concurrency.peak.to_string(),
+                s.concurrency.peak.map_or_else(|| "-".to_string(), |peak| peak.to_string()),
                 format!("{} {}", language.pick("mean", "平均"), fixed(s.concurrency.mean, 2)),
             ),
         ),

@@ -3,7 +3,7 @@
 use hdrhistogram::Histogram;
 
 use super::axis::Scale;
-use super::bounds::has_token_times;
+use super::bounds::{curve_with_bounds, has_token_times};
 use super::chart::{AxisText, Chart, ChartLine, Level, Point, Y, points, scaled};
 use super::objectives::{self, time_levels};
 use super::over_time::{interval_note, joined_note, over_time, time_axis, times_over_time, unit};
@@ -11,6 +11,7 @@ use super::run::Run;
 use super::server;
 use super::timeline::{cumulative, percentile_curve, thin};
 use super::words::Words;
+use crate::finding::Figure as Time;
 use crate::plan::slo::{Criterion, Figure, Quantity};
 use crate::record::Phase;
 use crate::report::i18n::failure_name;
@@ -28,6 +29,11 @@ pub fn run_charts(run: &Run, most_dots: usize) -> Vec<Chart> {
     let criteria = objectives::criteria(&[&run.summary]);
     let criteria = &criteria[..];
     let mut charts = vec![cdf(run, criteria), percentiles(run, criteria)];
+    if !run.summary.one_clock {
+        // There is no common time to draw the others over.
+        charts.iter_mut().for_each(|chart| chart.lines.retain(|line| !line.points.is_empty()));
+        return charts;
+    }
     if has_token_times(&run.summary) {
         charts.extend([ttft_over_time(run, criteria), itl_over_time(run, criteria)]);
     } else {
@@ -77,12 +83,12 @@ fn latency(sample: &Sample) -> Option<f64> {
 }
 
 /// The error of a single time between two timestamps, seconds. A shorter time is not known.
-fn floor_s(s: &Summary) -> f64 {
+pub fn floor_s(s: &Summary) -> f64 {
     (s.measurement_error.stamp.ns + 2 * CLOCK_NS) as f64 / 1e9
 }
 
 /// Marks values below the error of a single time, so that they are not drawn as 0.
-fn above(floor_s: f64, points: Vec<Point>) -> Vec<Point> {
+pub fn above(floor_s: f64, points: Vec<Point>) -> Vec<Point> {
     let mark = |point: Point| match point.y {
         Y::Known(value) if value < floor_s => Point { y: Y::Below(floor_s), ..point },
         _ => point,
@@ -117,16 +123,17 @@ fn cdf(run: &Run, criteria: &[Criterion]) -> Chart {
 
 fn percentiles(run: &Run, criteria: &[Criterion]) -> Chart {
     let floor_s = floor_s(&run.summary);
-    let measured = |values: &[f32]| scaled(above(floor_s, points(percentile_curve(values))), 1e3);
+    let bounded = |time, curve| scaled(curve_with_bounds(&[&run.summary], time, curve), 1e3);
+    let measured = |time, values: &[f32]| bounded(time, above(floor_s, points(percentile_curve(values))));
     let mut lines = Vec::new();
     if has_token_times(&run.summary) {
         // The error of a TPOT is divided by its tokens.
-        let tpot = scaled(points(percentile_curve(&sorted_s(run, |sample| sample.tpot))), 1e3);
-        lines.push(ChartLine::new("TTFT", measured(&sorted_s(run, ttft))));
-        lines.push(ChartLine::new("ITL", scaled(above(floor_s, points(run.timeline.gap_curve())), 1e3)));
-        lines.push(ChartLine::new("TPOT", tpot));
+        let tpot = points(percentile_curve(&sorted_s(run, |sample| sample.tpot)));
+        lines.push(ChartLine::new("TTFT", measured(Time::Ttft, &sorted_s(run, ttft))));
+        lines.push(ChartLine::new("ITL", bounded(Time::Itl, above(floor_s, points(run.timeline.gap_curve())))));
+        lines.push(ChartLine::new("TPOT", bounded(Time::Tpot, tpot)));
     }
-    lines.push(ChartLine::new(latency_words(), measured(&sorted_s(run, latency))));
+    lines.push(ChartLine::new(latency_words(), measured(Time::Latency, &sorted_s(run, latency))));
     let all = [Quantity::Ttft, Quantity::Itl, Quantity::Tpot, Quantity::Latency];
     let base = Chart::new(Words::new("Percentile curves", "百分位数曲线"), percentile_axis(), AxisText::unit("ms"));
     Chart {

@@ -4,8 +4,8 @@
 use std::fmt::Write;
 
 use super::axis::Scale;
-use super::chart::{AxisText, Chart, ChartLine, Kind, Level, Point, points};
-use super::elements::{charts, few_note, list, table};
+use super::chart::{AxisText, Chart, ChartLine, Kind, Level, Point, Y};
+use super::elements::{at_most_note, charts, few_note, list, table};
 use super::escape::{escape, prose};
 use super::over_time::unit;
 use super::run::Run;
@@ -14,9 +14,9 @@ use crate::finding::SearchTrouble;
 use crate::plan::sla::{Aim, SearchPlan};
 use crate::plan::slo::Figure;
 use crate::report::language::Language;
-use crate::report::search::{columns, figure_of, has_infinite, ordered, path, title, undecided};
+use crate::report::search::{columns, figure_of, has_bounds, has_infinite, ordered, path, title, undecided};
 use crate::report::table::infinite_note;
-use crate::search::{Probe, Selection, StoredSearch, StoredSearchRun, figure_name, figures, find_searches};
+use crate::search::{Observed, Probe, Selection, StoredSearch, StoredSearchRun, figure_name, figures, find_searches};
 
 /// A larger ratio of values and bounds is shown on a logarithmic axis.
 const WIDE: f64 = 30.0;
@@ -63,6 +63,9 @@ fn section(stored: &StoredSearch) -> String {
         out.push_str(&probe_table(stored, &probes, language));
         if probes.iter().any(|probe| probe.observed.iter().any(|observed| observed.few)) {
             out.push_str(&few_note(language));
+        }
+        if has_bounds(&probes) {
+            out.push_str(&at_most_note(language));
         }
         if has_infinite(&probes) {
             let _ = write!(out, "<p class=\"note\">{}</p>", infinite_note(language));
@@ -141,19 +144,17 @@ fn curves(stored: &StoredSearch, probes: &[&Probe]) -> Vec<Chart> {
 
 /// A figure over the loads, with the selected loads and the bounds. The loads are numbered in the order of the search.
 fn curve(stored: &StoredSearch, probes: &[&Probe], name: &str, figure: Figure) -> Chart {
-    let mean = |probe: &Probe| {
-        probe.observed.iter().find(|observed| observed.name == name)?.mean.filter(|mean| mean.is_finite())
-    };
     let bounds = bounds(&stored.plan, name);
-    let values: Vec<f64> = probes.iter().filter_map(|probe| mean(probe)).chain(bounds.iter().map(|b| b.1)).collect();
+    let measured = probes.iter().filter_map(|probe| value(probe, name).at());
+    let values: Vec<f64> = measured.chain(bounds.iter().map(|b| b.1)).collect();
     let most = values.iter().copied().fold(0.0, f64::max);
     let (unit, factor) = if matches!(figure, Figure::Of(..)) { unit(most) } else { (figure.unit(), 1.0) };
     let mut lines = vec![ChartLine::new(name, probes.iter().map(|probe| point(stored, probe, name, factor)).collect())];
-    let selected: Vec<(f64, Option<f64>)> = selected_for(stored, name)
-        .filter_map(|load| Some((load, Some(mean(probes.iter().find(|probe| probe.value == load)?)? * factor))))
-        .collect();
+    let at_load = |load| Some(value(probes.iter().find(|probe| probe.value == load)?, name).times(factor));
+    let selected = selected_for(stored, name).filter_map(|load| Some(Point::new(load, at_load(load)?)));
+    let selected: Vec<Point> = selected.filter(|point| point.y != Y::Unknown).collect();
     if !selected.is_empty() {
-        let dots = ChartLine::dots(Words::new("selected", "选定"), points(selected), false);
+        let dots = ChartLine::dots(Words::new("selected", "选定"), selected, false);
         lines.push(ChartLine { kind: Kind::Selected, ..dots });
     }
     let loads: Vec<f64> = probes.iter().map(|probe| probe.value).collect();
@@ -172,18 +173,26 @@ fn curve(stored: &StoredSearch, probes: &[&Probe], name: &str, figure: Figure) -
     }
 }
 
-/// The mean of a figure at a load, with the range of its runs and the step of the search as label.
+/// A figure at a load: the mean of its runs, or its upper bound if that is all that is known in one of them.
+fn value(probe: &Probe, name: &str) -> Y {
+    match probe.figure(name) {
+        Some(Observed { at_most: Some(bound), .. }) => Y::AtMost(*bound),
+        observed => observed.and_then(|observed| observed.mean).into(),
+    }
+}
+
+/// A figure at a load, with the range of its runs and the step of the search as label.
 fn point(stored: &StoredSearch, probe: &Probe, name: &str, factor: f64) -> Point {
-    let observed = probe.observed.iter().find(|observed| observed.name == name);
-    let mean = observed.and_then(|observed| observed.mean).map(|mean| mean * factor);
+    let observed = probe.figure(name);
+    let y = value(probe, name);
     let values = || observed.into_iter().flat_map(|observed| observed.values.iter().flatten().copied());
     let range = values().reduce(f64::min).zip(values().reduce(f64::max));
-    let bar = range.filter(|(low, high)| low < high && high.is_finite());
+    let bar = range.filter(|(low, high)| low < high && high.is_finite() && !matches!(y, Y::AtMost(_)));
     let step = stored.probes.iter().position(|other| other.value == probe.value);
     Point {
         bar: bar.map(|(low, high)| (low * factor, high * factor)),
         label: step.map(|step| (step + 1).to_string()),
-        ..Point::new(probe.value, mean)
+        ..Point::new(probe.value, y.times(factor))
     }
 }
 

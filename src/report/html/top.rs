@@ -2,16 +2,17 @@
 
 use std::fmt::Write;
 
-use super::bounds::{at_most_s, series};
+use super::bounds::{highest_at_most_s, series};
 use super::elements::{at_most_note, facts, table_of_cells};
 use super::escape::prose;
-use super::objectives::{criterion_words, milliseconds, shown_factor};
+use super::objectives::{criterion_words, figure_name, milliseconds, milliseconds_up, shown_factor};
 use super::parts::failure_table;
 use super::run::{Run, Stored};
 use super::setup;
 use super::words::{Contents, Words, both};
 use crate::finding::Figure as Time;
 use crate::plan::sla::Aim;
+use crate::plan::slo::Figure;
 use crate::record::facts::RunFacts;
 use crate::report::advice::{best, success_rate};
 use crate::report::early_end;
@@ -19,10 +20,11 @@ use crate::report::findings::void_lines;
 use crate::report::knee::SOUND;
 use crate::report::language::Language;
 use crate::report::load_name::load_name;
-use crate::report::objective::{agrees, upper_bound};
+use crate::report::objective::{agrees, requests_within_note, upper_bound};
 use crate::report::repeats::{self, Spread};
+use crate::report::search::figure_of;
 use crate::report::table::{Decimals, digits, infinite_note, mark, percent_down};
-use crate::search::StoredSearch;
+use crate::search::{Observed, Selection, StoredSearch};
 use crate::stats::Summary;
 use crate::stats::slo::Judged;
 
@@ -81,9 +83,14 @@ fn early_ends(runs: &[&Summary], language: Language) -> String {
 
 /// The sentence with what ended runs of this group early.
 fn with_early_end(sentence: Words, group: &[&Summary]) -> Words {
+    with_clause(&sentence, |language| early_end::clause(group, language))
+}
+
+/// The sentence with a clause at its end, if there is one.
+fn with_clause(sentence: &Words, clause: impl Fn(Language) -> Option<String>) -> Words {
     Words::each(|language| {
         let (text, end) = (sentence.pick(language), language.pick(".", "。"));
-        match early_end::clause(group, language) {
+        match clause(language) {
             Some(clause) => {
                 let separator = language.pick("; ", "；");
                 format!("{}{separator}{clause}{end}", text.strip_suffix(end).unwrap_or(text))
@@ -91,6 +98,42 @@ fn with_early_end(sentence: Words, group: &[&Summary]) -> Words {
             None => text.to_string(),
         }
     })
+}
+
+/// The sentence with the figures of which only an upper bound is known, seconds, so that the true one may not be as the
+/// sentence has it.
+fn with_uncertain(sentence: &Words, figures: &[(Figure, f64)]) -> Words {
+    with_clause(sentence, |language| {
+        let of_figure = |(figure, bound): &(Figure, f64)| {
+            let (name, bound) = (figure_name(*figure, language), milliseconds_up(*bound));
+            match language {
+                Language::En => format!("{name}, whose true value is at most {bound} ms"),
+                Language::Zh => format!("{name}，其真实值不高于 {bound} ms"),
+            }
+        };
+        let figures: Vec<String> = figures.iter().map(of_figure).collect();
+        let before = language.pick("this client's error exceeds ", "客户端误差超过 ");
+        let joined = figures.join(language.pick(", and ", "；"));
+        (!figures.is_empty()).then(|| format!("{before}{joined}"))
+    })
+}
+
+/// The figures of these runs that meet their objectives by the value that was measured, but of which only an upper bound
+/// is known that does not: each with its highest bound, seconds.
+fn uncertain_objectives(group: &[&Summary]) -> Vec<(Figure, f64)> {
+    let mut found: Vec<(Figure, f64)> = Vec::new();
+    for run in group {
+        for one in run.slo.iter().flat_map(|verdict| &verdict.criteria) {
+            let Some(bound) = upper_bound(run, one).filter(|bound| one.criterion.is_left_open_by(*bound)) else {
+                continue;
+            };
+            match found.iter_mut().find(|(figure, _)| *figure == one.criterion.figure) {
+                Some((_, highest)) => *highest = highest.max(bound),
+                None => found.push((one.criterion.figure, bound)),
+            }
+        }
+    }
+    found
 }
 
 /// One sentence for each result that can be quoted: for each search what it selected; else the best load that met the
@@ -126,7 +169,7 @@ fn sentences(runs: &[&Summary], searches: &[StoredSearch]) -> Vec<Words> {
         format!("没有负载达到目标：{}。", criteria.zh),
     );
     match best {
-        Some(group) => vec![of_load(group, &criteria)],
+        Some(group) => vec![with_uncertain(&of_load(group, &criteria), &uncertain_objectives(group))],
         None => std::iter::once(missed).chain(whatever_they_met).collect(),
     }
 }
@@ -165,7 +208,7 @@ fn too_few_succeed(groups: &[&Vec<&Summary>], others: bool) -> Option<Words> {
 
 /// A sentence for each selection of a search.
 pub fn search_sentences(runs: &[&Summary], stored: &StoredSearch) -> Vec<Words> {
-    let of_aim = |(aim, selection): (&Aim, &crate::search::Selection)| {
+    let of_aim = |(aim, selection): (&Aim, &Selection)| {
         let criteria = match aim {
             Aim::Hold(criteria) => joined(criteria.iter().map(criterion_words)),
             Aim::Best { name, most: true, .. } => Words::new(format!("the highest {name}"), format!("{name} 最大")),
@@ -182,14 +225,19 @@ pub fn search_sentences(runs: &[&Summary], stored: &StoredSearch) -> Vec<Words> 
                 && run.facts.searched_load(stored.plan.variable) == Some(load)
         };
         let group: Vec<&Summary> = runs.iter().filter(is_selected).copied().collect();
-        match group.is_empty() {
+        let selected = stored.probes.iter().find(|probe| probe.value == load);
+        let uncertain = selected.map_or_else(Vec::new, |probe| probe.uncertain(aim));
+        let with_bound = |observed: &Observed| Some((figure_of(&stored.plan, &observed.name)?, observed.at_most?));
+        let uncertain: Vec<(Figure, f64)> = uncertain.into_iter().filter_map(with_bound).collect();
+        let sentence = match group.is_empty() {
             // Its runs are not among these.
             true => Words::new(
                 format!("{} {load} has {}.", stored.plan.variable.name(), criteria.en),
                 format!("{} {load} 满足：{}。", stored.plan.variable.name(), criteria.zh),
             ),
             false => of_load(&group, &criteria),
-        }
+        };
+        with_uncertain(&sentence, &uncertain)
     };
     stored.plan.aims.iter().zip(&stored.selections).map(of_aim).collect()
 }
@@ -220,9 +268,9 @@ fn of_load(group: &[&Summary], criteria: &Words) -> Words {
     let is_sure = |per_mille| group.iter().all(|run| series(run, time).at(per_mille).is_some_and(|q| !q.few));
     let level = [990, 900, 500].into_iter().find(|&per_mille| criteria.is_empty() && is_sure(per_mille));
     let percentile = level.and_then(|per_mille| {
-        let bound = group.iter().filter_map(|run| at_most_s(run, time, per_mille)).reduce(f64::max);
+        let bound = highest_at_most_s(group.iter().copied(), time, per_mille);
         let value = match bound {
-            Some(bound) => format!("≤ {}", milliseconds(bound)),
+            Some(bound) => format!("≤ {}", milliseconds_up(bound)),
             None => milliseconds(Spread::compute(group, |run| series(run, time).value(per_mille))?.mean),
         };
         Some((per_mille / 10, value))
@@ -293,7 +341,8 @@ fn objectives(runs: &[&Summary], language: Language) -> String {
     let has = |mark: &str| rows.iter().flatten().any(|cell| cell.1.contains(mark));
     let few = if has("* ") { super::elements::few_note(language) } else { String::new() };
     let bounds = if has("≤ ") { at_most_note(language) } else { String::new() };
-    table_of_cells(&head, &rows) + &few + &bounds + &note
+    let within = requests_within_note(&first, language).map(|note| format!("<p class=\"note\">{}</p>", prose(&note)));
+    table_of_cells(&head, &rows) + &within.unwrap_or_default() + &few + &bounds + &note
 }
 
 /// A criterion judged in each run: values in the unit of the criterion, with the same decimals, and verdicts. Where the

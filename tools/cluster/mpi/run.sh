@@ -55,7 +55,9 @@ fi
 
 # mpirun ends all processes when one has a status other than 0. Status 1 (a missed objective) and 3 (a void run) are results
 # of a shard that the merge shows, and no reason to end the others.
+# In an allocation of Slurm, they also have the variables of the step that started them, which number the hosts differently.
 shard='
+[ -z "${OMPI_COMM_WORLD_RANK:-}" ] || unset SLURM_PROCID SLURM_STEP_NUM_TASKS
 if [ -n "${RINGMARK_INTERFACE:-}" ]; then
     address=$(ip -4 -o addr show dev "$RINGMARK_INTERFACE" scope global | sed -n "1s|.* inet \([^/ ]*\).*|\1|p")
     set -- "$@" --shard-address "$address"

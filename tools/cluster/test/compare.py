@@ -1,9 +1,10 @@
 """Compares the shards of a load with one process that sent the same load, and their merged figures with the mock's records.
 
-    compare.py NAME WHOLE SHARDS MERGED.json TRUTH.json
+    compare.py [--clocks COUNT] NAME WHOLE SHARDS MERGED.json TRUTH.json
 
 WHOLE and SHARDS are folders of results, MERGED.json is from `ringmark merge --json`, TRUTH.json is the page /truth of the mock
-after the shards. The exit status is 1, and each difference is printed, unless everything is equal.
+after the shards. COUNT is how many clocks the shards have as far as they can find out; in truth they all have one, so each
+offset must be able to be 0. The exit status is 1, and each difference is printed, unless everything is equal.
 """
 
 import json
@@ -16,9 +17,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 #: The percentiles that are compared: name in the JSON file, and per mille.
 LEVELS = (("50%", 500), ("90%", 900), ("99%", 990), ("max", 1000))
 #: The mock takes the time before its system call. If it lost its core between the two, the bytes were sent that much later.
-SERVER_LATE_S = 0.02
-#: Share by which the rate may differ from that of the mock, because the last bytes arrive after they are sent.
-RATE_TOLERANCE = 0.01
+SERVER_LATE_S = 0.002
 
 Place = Tuple[str, int]
 
@@ -108,7 +107,12 @@ class Truth(NamedTuple):
 
     ttft_s: List[float]
     latency_s: List[float]
-    requests_per_s: float
+    #: First scheduled time to last byte sent.
+    duration_s: float
+
+    @property
+    def requests_per_s(self) -> float:
+        return len(self.ttft_s) / self.duration_s
 
 
 def read_truth(path: pathlib.Path, shards: List[Stored]) -> Truth:
@@ -126,7 +130,7 @@ def read_truth(path: pathlib.Path, shards: List[Stored]) -> Truth:
     return Truth(
         ttft_s=[(record["sends"][0] - due) / 1e9 for due, record in found],
         latency_s=[(record["last_byte"] - due) / 1e9 for due, record in found],
-        requests_per_s=len(found) / ((last - min(dues.values())) / 1e9),
+        duration_s=(last - min(dues.values())) / 1e9,
     )
 
 
@@ -145,13 +149,35 @@ def compare_figures(merged: Dict[str, Any], truth: Truth, count: int) -> List[st
             if not low - SERVER_LATE_S <= true <= high:
                 differences.append(f"{level} of {name} is within {low} and {high}, but {true} at the mock")
     low, high = merged["Joint figures"]["requests_per_s"]
-    if not low * (1 - RATE_TOLERANCE) <= truth.requests_per_s <= high * (1 + RATE_TOLERANCE):
+    # The last byte arrives after it was sent.
+    if not (count / high <= truth.duration_s + SERVER_LATE_S and truth.duration_s <= count / low):
         differences.append(f"{low} to {high} requests/s are joint, but {truth.requests_per_s} at the mock")
     return differences
 
 
+def compare_clocks(merged: Dict[str, Any], shards: List[Stored], expected: int) -> List[str]:
+    """What is wrong about the clocks of the shards, all of which are one."""
+    differences = []
+    clocks = {stored.facts["shard"]["clock_domain"] for stored in shards}
+    if len(clocks) != expected:
+        differences.append(f"the shards have {len(clocks)} clocks, not {expected}: {clocks}")
+    for row in merged["Shards"]:
+        low, high = row["clock_offset_ns"]
+        if not low <= 0 <= high:
+            differences.append(f"the clock offset of shard {row['shard']} is within {low} and {high} ns, but 0 in truth")
+    low, high = merged["Joint figures"]["requests_per_s"]
+    if (low < high) != (expected > 1):
+        differences.append(f"{low} to {high} requests/s are joint, with {expected} clocks")
+    return differences
+
+
 def main() -> int:
-    name, *paths = sys.argv[1:]
+    arguments = sys.argv[1:]
+    clocks = 1
+    if arguments[0] == "--clocks":
+        clocks = int(arguments[1])
+        arguments = arguments[2:]
+    name, *paths = arguments
     whole_folder, shards_folder, merged_path, truth_path = map(pathlib.Path, paths)
     wholes = [read(path) for path in databases(whole_folder)]
     shards = [read(path) for path in databases(shards_folder)]
@@ -162,16 +188,20 @@ def main() -> int:
     truth = read_truth(truth_path, shards)
     count = sum(phase == "measured" for phase, _ in wholes[0].requests)
     differences = compare_requests(wholes[0], shards) + compare_figures(merged, truth, count)
+    differences += compare_clocks(merged, shards, clocks)
     for line in differences:
         print(f"{name}: {line}")
     if differences:
         return 1
     low, high = merged["Joint figures"]["requests_per_s"]
+    offsets = [row["clock_offset_ns"] for row in merged["Shards"]]
+    widest = max(high - low for low, high in offsets)
     ttft, true = merged["Own error"]["Bounds"]["TTFT (s)"]["50%"], quantile(truth.ttft_s, 500)
     print(
         f"{name}: {len(shards)} shards, {count} requests with the numbers, bodies and scheduled times of one process; "
         f"{low:.2f} .. {high:.2f} requests/s ({truth.requests_per_s:.2f} at the mock); "
-        f"p50 TTFT {ttft[0] * 1e3:.3f} .. {ttft[1] * 1e3:.3f} ms ({true * 1e3:.3f} at the mock)"
+        f"p50 TTFT {ttft[0] * 1e3:.3f} .. {ttft[1] * 1e3:.3f} ms ({true * 1e3:.3f} at the mock); "
+        f"{clocks} clocks, offsets within {widest / 1e3:.0f} us"
     )
     return 0
 

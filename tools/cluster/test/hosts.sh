@@ -6,6 +6,7 @@ make_hosts() {
     # Names of namespaces that end with this script's mount namespace.
     mkdir -p /run/netns
     mount -t tmpfs hosts /run/netns
+    cat /proc/sys/kernel/random/uuid >/run/netns/boot_id
     ip link set lo up
     ip link add hosts type bridge
     ip addr add 10.77.0.254/24 dev hosts
@@ -35,9 +36,14 @@ make_host() {
 }
 
 # Runs a command on a host: in its network namespace, with its name. `ip netns exec` would mount another /sys, in which Slurm
-# does not find its control groups.
+# does not find its control groups. All hosts have one kernel and so one clock; n1 shows the id of another boot, so that programs
+# take its clock for another one.
 on() {
     local name=$1
     shift
-    nsenter --net="/run/netns/$name" unshare --uts sh -c 'hostname "$1"; shift; exec "$@"' sh "$name" "$@"
+    nsenter --net="/run/netns/$name" unshare --uts --mount sh -c '
+        hostname "$1"
+        [ "$1" != n1 ] || mount --bind /run/netns/boot_id /proc/sys/kernel/random/boot_id
+        shift
+        exec "$@"' sh "$name" "$@"
 }
