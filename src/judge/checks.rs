@@ -230,25 +230,25 @@ fn given_up(facts: &Facts<'_>) -> Option<Check> {
 }
 
 fn busy(facts: &Facts<'_>) -> Option<Check> {
-    let client = facts.client;
-    let parts = client.steady_cpu_per_event_us.zip(client.fixed_cpu_s);
+    let usage = &facts.client.usage;
+    let parts = usage.steady_cpu_per_event_us.zip(usage.fixed_cpu_s);
     let parts =
         parts.map_or(String::new(), |(us, fixed_s)| format!(", {us:.1} µs for each event and {fixed_s:.2} s besides"));
     let percent = |share: Option<f64>| share.map_or("-".to_string(), |share| format!("{:.0} %", share * 100.0));
-    let cores = client.cores.map_or("cores".to_string(), |cores| match cores {
+    let cores = usage.cores.map_or("cores".to_string(), |cores| match cores {
         1.0 => "core".to_string(),
         _ => format!("{cores} cores"),
     });
     let text = format!(
         "{:.2} s of CPU time{parts}; its busiest thread used {} of a core for a second, all together {} of the client's \
          {cores}; {} threads, {:.1} MiB",
-        client.cpu_s,
-        percent(client.busiest_thread),
-        percent(client.busiest_share),
-        client.peak_threads,
-        client.peak_rss_bytes as f64 / f64::from(1 << 20)
+        usage.cpu_s,
+        percent(usage.busiest_thread),
+        percent(usage.busiest_share),
+        usage.peak_threads,
+        usage.peak_rss_bytes as f64 / f64::from(1 << 20)
     );
-    Some(match client.busiest_thread.zip(client.busiest_share) {
+    Some(match usage.busiest_thread.zip(usage.busiest_share) {
         Some((thread, all)) => Check::new("saturation", thread.max(all) < SATURATED, text),
         None => Check::unknown("saturation", &text),
     })

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::Judging;
 use super::processes::Descendants;
 use super::scenario::FREEZE;
-use super::watch::Watch;
+use super::watch::{Usage, Watch};
 use crate::host::{affinity, children, priority};
 use crate::mock::Mock;
 use crate::secrets::is_secret_variable;
@@ -119,26 +119,8 @@ pub struct ClientRun {
     pub status: Option<i32>,
     pub timed_out: bool,
     pub wall_s: f64,
-    /// User and system time of all its processes, seconds. Those that nobody waited for count to within a sample period of
-    /// their ends.
-    pub cpu_s: f64,
-    /// CPU time between a quarter and three quarters of all output events, divided by the events of that time,
-    /// microseconds.
-    pub steady_cpu_per_event_us: Option<f64>,
-    /// The rest of the CPU time: start, connections, requests, reports, seconds.
-    pub fixed_cpu_s: Option<f64>,
-    /// Resident memory of all its processes. Shared pages count once for each.
-    pub peak_rss_bytes: u64,
-    pub peak_threads: usize,
-    /// The largest share of a core that one of its threads used for a second while requests were answered.
-    /// `None`: they were not answered for so long.
-    pub busiest_thread: Option<f64>,
-    /// The largest share of the CPU time of its cores that all its threads used together for a second, and how many cores
-    /// these are. `None`: requests were not answered for so long.
-    #[serde(default)]
-    pub busiest_share: Option<f64>,
-    #[serde(default)]
-    pub cores: Option<f64>,
+    #[serde(flatten)]
+    pub usage: Usage,
     /// Whether it was stopped for [`FREEZE`] in a scenario where it is to be.
     #[serde(default)]
     pub frozen: Option<bool>,
@@ -209,7 +191,7 @@ pub fn run(
     if let Some(signal) = status.signal() {
         run.stderr = format!("ended by signal {signal}\n");
     }
-    watch.finish(&mut run);
+    run.usage = watch.finish();
     run.stdout = tail(stdout);
     run.stderr.insert_str(0, &tail(stderr));
     Ok(run)

@@ -44,7 +44,7 @@ pub fn figure(
     role: RoleStyle,
     format: Option<Format>,
 ) -> (Check, Vec<Deviation>) {
-    let reported = claims.of(figure);
+    let reported = claims.reported(figure);
     if reported.is_empty() {
         return (Check::unknown(figure.name(), "not reported"), Vec::new());
     }
@@ -79,8 +79,8 @@ pub fn figure(
     (check, deviations(figure, &of_standard, own, definition))
 }
 
-/// The definition, other than the standard one, by which the client measured: one by which every value is right; or else that
-/// of the client's program (`documented`), if the typical value is not farther from it; or else one by which the typical
+/// The definition, other than the standard one, by which the client measured: one by which every value is right, first that of
+/// the client's program (`documented`); or else that, if the typical value is not farther from it; or else one by which the typical
 /// value is clearly nearer to a true one; or else one by which the mean is, and the typical value not farther.
 fn fitting<'a>(
     figure: Figure,
@@ -100,8 +100,10 @@ fn fitting<'a>(
             && errors.mean_distance().zip(standard.mean_distance()).is_some_and(|(other, own)| is_nearer(other, own))
     };
     let find = |fits: &dyn Fn(&Defined, &Errors) -> bool| others.iter().position(|(other, errors)| fits(other, errors));
-    let found = find(&|_, errors| is_right(errors))
-        .or_else(|| find(&|other, errors| Some(other.definition) == documented && is_not_farther(errors)))
+    let is_documented = |other: &Defined| Some(other.definition) == documented;
+    let found = find(&|other, errors| is_documented(other) && is_right(errors))
+        .or_else(|| find(&|_, errors| is_right(errors)))
+        .or_else(|| find(&|other, errors| is_documented(other) && is_not_farther(errors)))
         .or_else(|| find(&|_, errors| is_nearer(errors.distance(), standard.distance())))
         .or_else(|| {
             let nearer = others.iter().enumerate().filter(|(_, (_, errors))| has_nearer_mean(errors));

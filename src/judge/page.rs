@@ -82,12 +82,12 @@ fn client_table(clients: &[Client]) -> String {
         |value: Option<f64>, decimals: usize| value.map_or("-".to_string(), |value| format!("{value:.decimals$}"));
     type Value = fn(&Judgement) -> Option<f64>;
     let rows: [(&str, Value, usize); 8] = [
-        ("CPU time per output event (us)", |one| one.client.steady_cpu_per_event_us, 1),
-        ("other CPU time (s)", |one| one.client.fixed_cpu_s, 2),
-        ("memory (MiB)", |one| Some(one.client.peak_rss_bytes as f64 / f64::from(1 << 20)), 1),
-        ("threads", |one| Some(one.client.peak_threads as f64), 0),
-        ("busiest thread (% of a core)", |one| one.client.busiest_thread.map(|share| share * 100.0), 0),
-        ("all threads (% of its cores)", |one| one.client.busiest_share.map(|share| share * 100.0), 0),
+        ("CPU time per output event (us)", |one| one.client.usage.steady_cpu_per_event_us, 1),
+        ("other CPU time (s)", |one| one.client.usage.fixed_cpu_s, 2),
+        ("memory (MiB)", |one| Some(one.client.usage.peak_rss_bytes as f64 / f64::from(1 << 20)), 1),
+        ("threads", |one| Some(one.client.usage.peak_threads as f64), 0),
+        ("busiest thread (% of a core)", |one| one.client.usage.busiest_thread.map(|share| share * 100.0), 0),
+        ("all threads (% of its cores)", |one| one.client.usage.busiest_share.map(|share| share * 100.0), 0),
         ("peak of requests in flight", |one| Some(one.observed.peak_in_flight as f64), 0),
         ("mean of requests in flight", |one| one.observed.mean_in_flight, 2),
     ];

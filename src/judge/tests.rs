@@ -10,6 +10,7 @@ use super::client::ClientRun;
 use super::figures::{self, Figure, definitions, successes};
 use super::observed::observe;
 use super::verdict::{Check, Verdict};
+use super::watch::Usage;
 use super::{Asked, Judging, ServerError, scenario};
 use crate::mock::{Config, Mock, RoleStyle, Truth};
 
@@ -210,15 +211,15 @@ fn a_client_whose_threads_use_its_cores_together_is_saturated() {
     let keys = "ttft=1ms&itl=1ms&tokens=2";
     let truths = records(keys);
     let verdict = |thread, share| {
-        let client = ClientRun {
-            status: Some(0),
+        let usage = Usage {
             busiest_thread: Some(thread),
             busiest_share: Some(share),
             cores: Some(1.0),
             steady_cpu_per_event_us: Some(3.0),
             fixed_cpu_s: Some(1.25),
-            ..ClientRun::default()
+            ..Usage::default()
         };
+        let client = ClientRun { status: Some(0), usage, ..ClientRun::default() };
         let checks = checks_of(keys, &truths, right(&truths), Asked::default(), false, &client);
         let check = checks.into_iter().find(|check| check.name == "saturation").unwrap();
         assert!(

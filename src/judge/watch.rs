@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_getaffinity};
+use serde::{Deserialize, Serialize};
 
-use super::client::ClientRun;
 use super::observed::MAX_TESTS;
 use super::processes::Descendants;
 use crate::host::cgroup::cpu_quota;
@@ -43,6 +43,31 @@ pub struct Watch {
     events_then: u64,
     /// Since when the mock has been sending the answers of the load.
     pub answering_since: Option<Instant>,
+}
+
+/// What the client's processes used.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Usage {
+    /// User and system time of all its processes, seconds. Those that nobody waited for count to within a sample period of
+    /// their ends.
+    pub cpu_s: f64,
+    /// CPU time between a quarter and three quarters of all output events, divided by the events of that time,
+    /// microseconds.
+    pub steady_cpu_per_event_us: Option<f64>,
+    /// The rest of the CPU time: start, connections, requests, reports, seconds.
+    pub fixed_cpu_s: Option<f64>,
+    /// Resident memory of all its processes. Shared pages count once for each.
+    pub peak_rss_bytes: u64,
+    pub peak_threads: usize,
+    /// The largest share of a core that one of its threads used for a second while requests were answered.
+    /// `None`: they were not answered for so long.
+    pub busiest_thread: Option<f64>,
+    /// The largest share of the CPU time of its cores that all its threads used together for a second, and how many cores
+    /// these are. `None`: requests were not answered for so long.
+    #[serde(default)]
+    pub busiest_share: Option<f64>,
+    #[serde(default)]
+    pub cores: Option<f64>,
 }
 
 /// The CPU time of about a second.
@@ -161,24 +186,27 @@ impl Watch {
         Ok(())
     }
 
-    /// Adds what was sampled, when no process is left.
-    pub fn finish(self, run: &mut ClientRun) {
-        run.cpu_s = self.cpu_s(self.descendants.waited_ticks());
-        run.peak_rss_bytes = self.peak_rss_pages * rustix::param::page_size() as u64;
-        run.peak_threads = self.peak_threads;
+    /// What was sampled, when no process is left.
+    pub fn finish(self) -> Usage {
+        let cpu_s = self.cpu_s(self.descendants.waited_ticks());
         let events = self.points.last().map_or(0, |point| point.1);
         // A client may be busy while it starts and when it reports.
         let loaded = || self.periods.iter().filter(|period| period.events[0] > 0 && period.events[1] < events);
-        run.busiest_thread = loaded().map(|period| period.thread).reduce(f64::max);
         let busiest = loaded().max_by(|a, b| a.share().total_cmp(&b.share()));
-        run.busiest_share = busiest.map(Period::share);
-        run.cores = busiest.map(|period| period.available);
         let events = events as f64;
         let at = |share: f64| self.points.iter().find(|point| point.1 as f64 >= share * events);
         let steady = at(0.25).zip(at(0.75)).filter(|(from, to)| to.1 > from.1);
         let per_event_s = steady.map(|(from, to)| (to.0 - from.0).max(0.0) / (to.1 - from.1) as f64);
-        run.steady_cpu_per_event_us = per_event_s.map(|seconds| seconds * 1e6);
-        run.fixed_cpu_s = per_event_s.map(|seconds| (run.cpu_s - seconds * events).max(0.0));
+        Usage {
+            cpu_s,
+            steady_cpu_per_event_us: per_event_s.map(|seconds| seconds * 1e6),
+            fixed_cpu_s: per_event_s.map(|seconds| (cpu_s - seconds * events).max(0.0)),
+            peak_rss_bytes: self.peak_rss_pages * rustix::param::page_size() as u64,
+            peak_threads: self.peak_threads,
+            busiest_thread: loaded().map(|period| period.thread).reduce(f64::max),
+            busiest_share: busiest.map(Period::share),
+            cores: busiest.map(|period| period.available),
+        }
     }
 }
 

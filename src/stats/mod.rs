@@ -23,6 +23,7 @@ pub mod quantile;
 pub mod rank_sum;
 pub mod reconcile;
 pub mod sample;
+mod sample_columns;
 pub mod sample_rows;
 pub mod samples;
 pub mod selection;

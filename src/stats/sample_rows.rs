@@ -1,82 +1,72 @@
-//! The samples of a run in little memory: a quarter of that of a [`Sample`] each.
+//! The samples of a run in little memory: a seventh of that of a [`Sample`] each.
 //!
-//! A row has a sample without what follows from the rest of it, with shorter numbers. A sample that is not the same when
-//! it is read back from its row, such as one with a wait of a minute where seconds are usual, is kept as it is.
+//! A row has a sample without what follows from the rest of it, with shorter numbers. What most runs lack, or can compute,
+//! is in columns, which exist only in runs that need them. A sample that is not the same when it is read back, such as one
+//! with a wait of a minute where seconds are usual, is kept as it is.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::metric::{package_latency, per_second};
+use super::sample_columns::{Columns, Extras, NONE, NONE_LONG, long, long_ns, short, some};
 use super::samples::Sample;
-use crate::record::{Finish, NetworkTimes};
+use crate::record::Finish;
 use crate::time::Tick;
 
 /// The samples of a run, in the order in which they were added or, after [`Samples::sort`], by due time.
 #[derive(Clone, Debug, Default)]
 pub struct Samples {
     rows: Vec<Row>,
+    columns: Columns,
     /// The ranges of TPOT and their numbers of intervals, of those that have a range.
     ranges: Vec<[f64; 4]>,
     /// The samples that no row can hold.
     others: Vec<Sample>,
 }
 
-/// Stand for no value.
-const NONE: u32 = u32::MAX;
-const NONE_NS: u64 = u64::MAX;
-const NO_COUNT: u8 = u8::MAX;
-
 /// Bits of [`Row::flags`].
-const OK: u8 = 1;
-const FAILED: u8 = 1 << 1;
-const STREAMED: u8 = 1 << 2;
-const BOUNDED: u8 = 1 << 3;
+const OK: u16 = 1;
+const FAILED: u16 = 1 << 1;
+const STREAMED: u16 = 1 << 2;
+const BOUNDED: u16 = 1 << 3;
 /// [`Row::extra`] is a place in [`Samples::ranges`]; otherwise it is the number of intervals of an exact TPOT.
-const RANGE: u8 = 1 << 4;
+const RANGE: u16 = 1 << 4;
 /// [`Row::extra`] is a place in [`Samples::others`], and only `due` is set beside it.
-const OTHER: u8 = 1 << 5;
+const OTHER: u16 = 1 << 5;
+/// TPOT is [`Row::gaps_ns`] / [`Row::extra`].
+const TPOT_OF_GAPS: u16 = 1 << 6;
+/// The first answer token is the first token.
+const ANSWERS_AT_ONCE: u16 = 1 << 7;
+/// The number of gaps is [`Row::extra`].
+const GAPS_OF_TPOT: u16 = 1 << 8;
 
 /// A sample. Names are those of its fields; lengths of time are nanoseconds.
 #[derive(Clone, Copy, Debug, Default)]
 struct Row {
     due: u64,
-    end: u64,
-    write_start: u64,
-    ttft: u64,
-    first_answer: u64,
-    /// Not a number if there is none.
-    tpot: f64,
-    gaps_ns: u64,
+    latency: [u8; 6],
+    /// From `due` to the first byte sent.
+    send_lag: [u8; 6],
+    ttft: [u8; 6],
+    gaps_ns: [u8; 6],
     index: u32,
     place: u32,
     extra: u32,
-    conversation: u32,
     input_tokens: u32,
     output_tokens: u32,
-    cached_tokens: u32,
     events: u32,
-    gaps: u32,
-    connect: u32,
     turnaround: u32,
     /// From the end of `pick_lag` to the first byte sent; of a request that was not sent, `pick_lag` itself.
     after_pick: u32,
-    body_wait: u32,
     write_ns: u32,
     early_first_ns: u32,
     early_span_ns: (u32, u32),
     early_end_ns: u32,
-    /// After the first byte sent.
-    sent_after: u32,
-    acknowledged_after: u32,
-    rtt_ns: u32,
-    min_rtt_ns: u32,
-    turn: u16,
-    retransmitted: u8,
-    out_of_order: u8,
     finish: Finish,
-    flags: u8,
+    flags: u16,
 }
 
-const _: () = assert!(size_of::<Row>() <= 152, "a row of 152 bytes is what the note on the memory of a merge measures");
+const _: () = assert!(size_of::<Row>() <= 88, "a row of 88 bytes is what the note on the memory of a merge measures");
 
 impl Samples {
     pub fn len(&self) -> usize {
@@ -88,11 +78,11 @@ impl Samples {
     }
 
     pub fn first(&self) -> Option<Sample> {
-        self.rows.first().map(|row| self.unpack(row))
+        self.iter().next()
     }
 
     pub fn last(&self) -> Option<Sample> {
-        self.rows.last().map(|row| self.unpack(row))
+        self.rows.len().checked_sub(1).map(|nth| self.get(nth))
     }
 
     /// How many are kept as they are.
@@ -102,7 +92,7 @@ impl Samples {
     }
 
     pub fn iter(&self) -> Iter<'_> {
-        Iter { samples: self, rows: self.rows.iter() }
+        Iter { samples: self, places: 0..self.rows.len() }
     }
 
     /// The samples for which `is_in` is true, in the same order.
@@ -124,54 +114,84 @@ impl Samples {
     }
 
     pub fn push(&mut self, sample: Sample) {
-        let mut row = Row::pack(&sample, self.ranges.len());
+        let (mut row, mut extras) = Row::pack(&sample, self.ranges.len());
         if row.flags & RANGE != 0 {
             let ((low, high), (intervals, high_intervals)) =
                 (sample.tpot_range.unwrap_or_default(), sample.tpot_intervals);
             self.ranges.push([low, high, intervals, high_intervals]);
         }
-        if self.unpack(&row) != sample {
+        if self.unpack(&row, &extras) != sample {
             if row.flags & RANGE != 0 {
                 self.ranges.pop();
             }
             row = Row { due: sample.due, extra: count(self.others.len()), flags: OTHER, ..Row::default() };
+            extras = Extras::NONE;
             self.others.push(sample);
         }
+        self.columns.push(self.rows.len(), extras);
         self.rows.push(row);
     }
 
     /// Sorts by due time, equal ones by number.
     pub fn sort(&mut self) {
-        let Samples { rows, others, .. } = self;
-        let index = |row: &Row| match row.flags & OTHER {
-            0 => u64::from(row.index),
-            _ => others[row.extra as usize].index,
+        let key = |place: &u32| {
+            let row = &self.rows[*place as usize];
+            let index = match row.flags & OTHER {
+                0 => u64::from(row.index),
+                _ => self.others[row.extra as usize].index,
+            };
+            (row.due, index)
         };
-        rows.sort_unstable_by_key(|row| (row.due, index(row)));
+        let mut order: Vec<u32> = (0..count(self.rows.len())).collect();
+        if order.is_sorted_by_key(key) {
+            return;
+        }
+        order.sort_unstable_by_key(key);
+        // Each cycle of the order in turn, without a second copy of the rows.
+        for start in 0..order.len() {
+            let mut at = start;
+            while order[at] as usize != at {
+                let from = std::mem::replace(&mut order[at], at as u32) as usize;
+                if from != start {
+                    self.rows.swap(at, from);
+                    self.columns.swap(at, from);
+                    at = from;
+                }
+            }
+        }
     }
 
     #[inline]
-    fn unpack(&self, row: &Row) -> Sample {
+    fn get(&self, nth: usize) -> Sample {
+        self.unpack(&self.rows[nth], &self.columns.get(nth))
+    }
+
+    #[inline]
+    fn unpack(&self, row: &Row, extras: &Extras) -> Sample {
         if row.flags & OTHER != 0 {
             return self.others[row.extra as usize].clone();
         }
-        let (tpot_range, tpot_intervals) = match (row.flags & RANGE, row.tpot.is_nan()) {
-            (0, true) => (None, (0.0, 0.0)),
-            (0, false) => (Some((row.tpot, row.tpot)), (f64::from(row.extra), f64::from(row.extra))),
+        let sample = row.unpack(extras);
+        let (tpot_range, tpot_intervals) = match (row.flags & RANGE, sample.tpot) {
+            (0, None) => (None, (0.0, 0.0)),
+            (0, Some(tpot)) => (Some((tpot, tpot)), (f64::from(row.extra), f64::from(row.extra))),
             _ => match self.ranges.get(row.extra as usize) {
                 Some(&[low, high, intervals, high_intervals]) => (Some((low, high)), (intervals, high_intervals)),
                 None => (None, (0.0, 0.0)),
             },
         };
-        Sample { tpot_range, tpot_intervals, ..row.unpack() }
+        Sample { tpot_range, tpot_intervals, ..sample }
     }
 }
 
+/// TPOT as the mean of so many gaps, nanoseconds.
+fn mean_gap_ns(gaps_ns: u64, gaps: u32) -> f64 {
+    gaps_ns as f64 / f64::from(gaps)
+}
+
 impl Row {
-    /// The row of a sample, as far as it can hold it. `ranges`: the place of the next range of TPOT.
-    fn pack(sample: &Sample, ranges: usize) -> Row {
-        let sent_at = sample.write_start.unwrap_or(sample.due);
-        let after = |at: Option<Tick>| short(at.map(|at| at.0.wrapping_sub(sent_at)));
+    /// The row of a sample and the rest of it, as far as they can hold it. `ranges`: the place of the next range of TPOT.
+    fn pack(sample: &Sample, ranges: usize) -> (Row, Extras) {
         let intervals = sample.tpot_intervals.0;
         let is_exact = match (sample.tpot, sample.tpot_range) {
             (Some(tpot), Some(range)) => {
@@ -182,130 +202,111 @@ impl Row {
             (None, range) => range.is_none(),
             (Some(_), None) => false,
         };
-        let flag = |bit: u8, is_set: bool| if is_set { bit } else { 0 };
-        Row {
+        let extra = if is_exact { intervals as u32 } else { count(ranges) };
+        let tpot_of_gaps = is_exact && sample.tpot == Some(mean_gap_ns(sample.gaps_ns, extra));
+        let answers_at_once = sample.first_answer == sample.ttft;
+        let gaps_of_tpot = is_exact && sample.gaps == extra;
+        let flag = |bit: u16, is_set: bool| if is_set { bit } else { 0 };
+        let row = Row {
             due: sample.due,
-            end: sample.end,
-            write_start: sample.write_start.unwrap_or(NONE_NS),
-            ttft: sample.ttft.unwrap_or(NONE_NS),
-            first_answer: sample.first_answer.unwrap_or(NONE_NS),
-            tpot: sample.tpot.unwrap_or(f64::NAN),
-            gaps_ns: sample.gaps_ns,
+            latency: long(Some(sample.end.wrapping_sub(sample.due))),
+            send_lag: long(sample.write_start.map(|at| at.wrapping_sub(sample.due))),
+            ttft: long(sample.ttft),
+            gaps_ns: long(Some(sample.gaps_ns)),
             index: short(Some(sample.index)),
             place: short(Some(sample.place)),
-            extra: if is_exact { intervals as u32 } else { count(ranges) },
-            conversation: short(sample.conversation),
+            extra,
             input_tokens: sample.input_tokens.unwrap_or(NONE),
             output_tokens: sample.output_tokens.unwrap_or(NONE),
-            cached_tokens: sample.cached_tokens.unwrap_or(NONE),
             events: sample.events,
-            gaps: sample.gaps,
-            connect: short(sample.connect),
             turnaround: short(sample.turnaround),
             after_pick: short(match (sample.pick_lag, sample.send_lag) {
                 (Some(pick_lag), Some(send_lag)) => Some(send_lag.wrapping_sub(pick_lag)),
                 (pick_lag, _) => pick_lag,
             }),
-            body_wait: short(sample.body_wait),
             write_ns: short(Some(sample.write_ns)),
             early_first_ns: sample.early_first_ns,
             early_span_ns: sample.early_span_ns,
             early_end_ns: sample.early_end_ns,
-            sent_after: after(sample.network.sent),
-            acknowledged_after: after(sample.network.acknowledged),
-            rtt_ns: short(sample.network.rtt_ns),
-            min_rtt_ns: short(sample.network.min_rtt_ns),
-            turn: sample.turn as u16,
-            retransmitted: sample.network.retransmitted.map_or(NO_COUNT, |count| count as u8),
-            out_of_order: sample.network.out_of_order.map_or(NO_COUNT, |count| count as u8),
             finish: sample.finish,
             flags: flag(OK, sample.ok)
                 | flag(FAILED, sample.failed)
                 | flag(STREAMED, sample.streamed)
                 | flag(BOUNDED, sample.bounded)
-                | flag(RANGE, !is_exact),
-        }
+                | flag(RANGE, !is_exact)
+                | flag(TPOT_OF_GAPS, tpot_of_gaps)
+                | flag(ANSWERS_AT_ONCE, answers_at_once)
+                | flag(GAPS_OF_TPOT, gaps_of_tpot),
+        };
+        let extras = Extras {
+            first_answer: if answers_at_once { NONE_LONG } else { long(sample.first_answer) },
+            tpot_bits: sample.tpot.filter(|_| !tpot_of_gaps).unwrap_or(f64::NAN).to_bits(),
+            gaps: if gaps_of_tpot { 0 } else { sample.gaps },
+            ..Extras::pack(sample)
+        };
+        (row, extras)
     }
 
     /// The sample without the range of its TPOT.
     #[inline]
-    fn unpack(&self) -> Sample {
-        let write_start = long(self.write_start);
-        let sent_at = write_start.unwrap_or(self.due);
-        let ttft = long(self.ttft);
+    fn unpack(&self, extras: &Extras) -> Sample {
+        let has = |flag: u16| self.flags & flag != 0;
+        let latency = long_ns(self.latency).unwrap_or(0);
+        let end = self.due.wrapping_add(latency);
+        let send_lag = long_ns(self.send_lag);
+        let write_start = send_lag.map(|lag| self.due.wrapping_add(lag));
+        let ttft = long_ns(self.ttft);
+        let gaps_ns = long_ns(self.gaps_ns).unwrap_or(0);
         let first_token = ttft.map(|ns| self.due.wrapping_add(ns));
-        let latency = self.end.saturating_sub(self.due);
-        let send_lag = write_start.map(|at| at.saturating_sub(self.due));
         let (input_tokens, output_tokens) = (some(self.input_tokens), some(self.output_tokens));
-        let streamed = self.flags & STREAMED != 0;
+        let streamed = has(STREAMED);
         let total = |input: u32| output_tokens.map(|output| f64::from(input) + f64::from(output));
-        let after = |ns: u32| some(ns).map(|ns| Tick(sent_at.wrapping_add(u64::from(ns))));
-        let count = |count: u8| Some(count).filter(|&count| count != NO_COUNT).map(u32::from);
+        let tpot = if has(TPOT_OF_GAPS) { mean_gap_ns(gaps_ns, self.extra) } else { f64::from_bits(extras.tpot_bits) };
         Sample {
             index: u64::from(self.index),
-            conversation: some(self.conversation).map(u64::from),
-            turn: u32::from(self.turn),
+            conversation: some(extras.conversation).map(u64::from),
+            turn: u32::from(extras.turn),
             due: self.due,
             write_start,
-            end: self.end,
-            ok: self.flags & OK != 0,
-            failed: self.flags & FAILED != 0,
+            end,
+            ok: has(OK),
+            failed: has(FAILED),
             streamed,
             ttft,
             service_ttft: write_start.zip(first_token).map(|(from, to)| to.saturating_sub(from)),
-            first_answer: long(self.first_answer),
+            first_answer: if has(ANSWERS_AT_ONCE) { ttft } else { long_ns(extras.first_answer) },
             latency,
-            service_latency: write_start.map(|from| self.end.saturating_sub(from)),
-            tpot: Some(self.tpot).filter(|tpot| !tpot.is_nan()),
+            service_latency: write_start.map(|from| end.saturating_sub(from)),
+            tpot: Some(tpot).filter(|tpot| !tpot.is_nan()),
             tpot_range: None,
             tpot_intervals: (0.0, 0.0),
             package_latency: package_latency(streamed, self.events, latency),
             input_tokens,
             output_tokens,
-            cached_tokens: some(self.cached_tokens),
+            cached_tokens: some(extras.cached_tokens),
             output_rate: output_tokens.and_then(|output| per_second(f64::from(output), latency)),
             total_rate: input_tokens.and_then(total).and_then(|tokens| per_second(tokens, latency)),
             finish: self.finish,
             events: self.events,
             send_lag,
-            connect: some(self.connect).map(u64::from),
+            connect: some(extras.connect).map(u64::from),
             turnaround: some(self.turnaround).map(u64::from),
             pick_lag: some(self.after_pick).map(|ns| match send_lag {
                 Some(send_lag) => send_lag.wrapping_sub(u64::from(ns)),
                 None => u64::from(ns),
             }),
-            body_wait: some(self.body_wait).map(u64::from),
-            gaps_ns: self.gaps_ns,
-            gaps: self.gaps,
+            body_wait: some(extras.body_wait).map(u64::from),
+            gaps_ns,
+            gaps: if has(GAPS_OF_TPOT) { self.extra } else { extras.gaps },
             write_ns: u64::from(self.write_ns),
             early_first_ns: self.early_first_ns,
             early_span_ns: self.early_span_ns,
             early_end_ns: self.early_end_ns,
-            bounded: self.flags & BOUNDED != 0,
-            network: NetworkTimes {
-                sent: after(self.sent_after),
-                acknowledged: after(self.acknowledged_after),
-                rtt_ns: some(self.rtt_ns).map(u64::from),
-                min_rtt_ns: some(self.min_rtt_ns).map(u64::from),
-                retransmitted: count(self.retransmitted),
-                out_of_order: count(self.out_of_order),
-            },
+            bounded: has(BOUNDED),
+            network: extras.network.times(Tick(write_start.unwrap_or(self.due))),
             place: u64::from(self.place),
         }
     }
-}
-
-/// The short form of a value. One that is too large becomes none, so that its sample is kept as it is.
-fn short(value: Option<u64>) -> u32 {
-    value.map_or(NONE, |value| u32::try_from(value).unwrap_or(NONE))
-}
-
-fn some(value: u32) -> Option<u32> {
-    Some(value).filter(|&value| value != NONE)
-}
-
-fn long(value: u64) -> Option<u64> {
-    Some(value).filter(|&value| value != NONE_NS)
 }
 
 /// A place in a list of samples.
@@ -317,7 +318,7 @@ fn count(place: usize) -> u32 {
 #[derive(Clone, Debug)]
 pub struct Iter<'a> {
     samples: &'a Samples,
-    rows: std::slice::Iter<'a, Row>,
+    places: Range<usize>,
 }
 
 impl Iterator for Iter<'_> {
@@ -325,11 +326,11 @@ impl Iterator for Iter<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<Sample> {
-        self.rows.next().map(|row| self.samples.unpack(row))
+        self.places.next().map(|nth| self.samples.get(nth))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.rows.size_hint()
+        self.places.size_hint()
     }
 }
 
@@ -367,11 +368,13 @@ impl<'a> Selection<'a> {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = Sample> + Clone + '_ {
-        self.places.iter().map(|&place| self.samples.unpack(&self.samples.rows[place as usize]))
+        self.places.iter().map(|&place| self.samples.get(place as usize))
     }
 
-    fn row(&self, nth: usize) -> Option<&'a Row> {
-        self.places.get(nth).map(|&place| &self.samples.rows[place as usize])
+    /// The place of the one at `nth` among all samples, and when it was due.
+    fn place(&self, nth: usize) -> Option<(usize, u64)> {
+        let place = *self.places.get(nth)? as usize;
+        Some((place, self.samples.rows[place].due))
     }
 
     /// Sorts by the time at which the first byte was sent, equal ones by number.
@@ -379,7 +382,7 @@ impl<'a> Selection<'a> {
     pub fn by_sending(mut self) -> Selection<'a> {
         let samples = self.samples;
         let key = |sample: Sample| (sample.write_start, sample.index);
-        self.places.sort_by_key(|&place| key(samples.unpack(&samples.rows[place as usize])));
+        self.places.sort_by_key(|&place| key(samples.get(place as usize)));
         self
     }
 
@@ -394,7 +397,7 @@ impl<'a> Selection<'a> {
     #[must_use]
     pub fn select(mut self, is_in: impl Fn(&Sample) -> bool) -> Selection<'a> {
         let samples = self.samples;
-        self.places.retain(|&place| is_in(&samples.unpack(&samples.rows[place as usize])));
+        self.places.retain(|&place| is_in(&samples.get(place as usize)));
         self
     }
 }
@@ -405,10 +408,10 @@ pub fn in_due_order<'a>(parts: &'a [Selection<'a>]) -> impl Iterator<Item = Samp
     let mut taken = vec![0; parts.len()];
     std::iter::from_fn(move || {
         let heads = parts.iter().zip(&taken).enumerate();
-        let heads = heads.filter_map(|(part, (selection, &nth))| Some((selection.row(nth)?, part)));
-        let (row, part) = heads.min_by_key(|(row, part)| (row.due, *part))?;
+        let heads = heads.filter_map(|(part, (selection, &nth))| Some((selection.place(nth)?, part)));
+        let ((place, _), part) = heads.min_by_key(|((_, due), part)| (*due, *part))?;
         taken[part] += 1;
-        Some(parts[part].samples.unpack(row))
+        Some(parts[part].samples.get(place))
     })
 }
 
@@ -417,6 +420,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::record::NetworkTimes;
 
     /// A value that is missing, usual, or too large for a row.
     fn ns() -> impl Strategy<Value = Option<u64>> {
