@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ringmark::server::exposition::{self, Page};
+use ringmark::server::exposition::{self, MetricsPage};
 use ringmark::server::metric_catalog::{Meaning, Quantity, Scrape, Window, window};
 use ringmark::time::Tick;
 
@@ -14,7 +14,7 @@ const PAGES: [(&str, &str, &str); 5] = [
     ("llama.cpp", "any", include_str!("metrics/llamacpp.txt")),
 ];
 
-fn page(text: &str) -> Page {
+fn page(text: &str) -> MetricsPage {
     let page = exposition::parse_page(text.as_bytes());
     assert_eq!(page.invalid_lines, []);
     page

@@ -554,7 +554,7 @@ fn a_database_without_an_end_is_read() {
 }
 
 #[test]
-fn blocks_come_back_empty_and_progress_is_told() {
+fn blocks_come_back_empty_and_progress_is_reported() {
     let (_folder, path) = database();
     let (to_collector, messages) = crossbeam_channel::unbounded();
     let (to_worker, empties) = crossbeam_channel::unbounded();
@@ -595,7 +595,7 @@ fn blocks_come_back_empty_and_progress_is_told() {
 }
 
 #[test]
-fn a_database_that_fails_midway_is_told_once_and_counted() {
+fn a_database_that_fails_midway_is_reported_once_and_counted() {
     let (_folder, path) = database();
     let (to_collector, messages) = crossbeam_channel::unbounded();
     let (to_worker, empties) = crossbeam_channel::unbounded();

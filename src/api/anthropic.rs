@@ -138,16 +138,12 @@ fn read_usage(value: Value<'_, '_>) -> Usage {
 }
 
 /// The parameters that the API knows.
-fn parameter(flag: &str, value: Json) -> Fields {
-    let field = match flag {
-        "--max-tokens" => "max_tokens",
-        "--temperature" => "temperature",
-        "--top-p" => "top_p",
-        "--top-k" => "top_k",
-        "--stop" => "stop_sequences",
-        _ => return Fields::new(),
-    };
-    vec![(field, value)]
+fn parameter(name: &'static str, value: Json) -> Fields {
+    match name {
+        "max_tokens" | "temperature" | "top_p" | "top_k" => vec![(name, value)],
+        "stop" => vec![("stop_sequences", value)],
+        _ => Fields::new(),
+    }
 }
 
 /// The fields that carry a prompt: system messages go to a field of their own, apart from the other messages.

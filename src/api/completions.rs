@@ -53,8 +53,8 @@ fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
 }
 
 /// The parameters of OpenAI, except that vLLM and OpenAI take a number for `logprobs` here and a switch in chat.
-fn parameter(flag: &str, value: Json) -> Fields {
-    openai_parameter(flag, if flag == "--logprobs" { json!(1) } else { value })
+fn parameter(name: &'static str, value: Json) -> Fields {
+    openai_parameter(name, if name == "logprobs" { json!(1) } else { value })
 }
 
 #[cfg(test)]

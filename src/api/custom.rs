@@ -9,7 +9,7 @@ use serde_json::{Map, Value as Json, json};
 use super::meaning::{Meaning, Usage, member};
 use super::openai::{add_piece, add_reasoning, add_text, finish, is_error};
 use super::prompt::Prompt;
-use super::sampling_params::{FIELDS, Sampling, openai_field};
+use super::sampling_params::{FIELDS, Sampling};
 use super::{error_text, placeholder};
 use crate::protocol::json::{self, Value};
 use crate::record::Finish;
@@ -172,10 +172,9 @@ impl CustomApi {
         self.0.end.as_ref().is_some_and(|end| end.trim().as_bytes() == data)
     }
 
-    /// The placeholder name in the body for the value of a flag; `None` if the body does not use it.
-    pub(crate) fn field_of(self, flag: &str) -> Option<&'static str> {
-        let name = openai_field(flag)?;
-        holds(&Json::Object(self.0.body.clone()), &format!("%{{{name}}}")).then_some(name)
+    /// Whether the body has the placeholder with this name.
+    pub(crate) fn has_parameter(self, name: &str) -> bool {
+        holds(&Json::Object(self.0.body.clone()), &format!("%{{{name}}}"))
     }
 
     /// The body of a request, without `--extra-args`.
@@ -188,9 +187,8 @@ impl CustomApi {
             return row.clone();
         }
         let values: BTreeMap<&str, Json> = sampling
-            .flags()
-            .into_iter()
-            .filter_map(|(flag, value)| Some((openai_field(flag)?, value)))
+            .fields()
+            .map(|(field, value)| (field.name, value))
             .chain([("stream", json!(stream)), ("messages", messages(prompt))])
             .collect();
         match substitute(&Json::Object(self.0.body.clone()), &values) {
@@ -308,8 +306,8 @@ fn holds(value: &Json, text: &str) -> bool {
 fn check_names(value: &Json) -> Result<(), String> {
     match value {
         Json::String(text) => match name_in(text) {
-            Some(name) if name != "messages" && name != "stream" && FIELDS.iter().all(|(_, known)| *known != name) => {
-                let known: Vec<&str> = FIELDS.iter().map(|(_, known)| *known).collect();
+            Some(name) if name != "messages" && name != "stream" && FIELDS.iter().all(|known| known.name != name) => {
+                let known: Vec<&str> = FIELDS.iter().map(|known| known.name).collect();
                 Err(format!("body: unknown %{{{name}}} (known: messages, stream, {})", known.join(", ")))
             }
             _ => Ok(()),
@@ -385,7 +383,7 @@ error = "/error"
             String::from_utf8_lossy(&rendered.bytes),
             r#"{"inputs":"a \"b\"","parameters":{"details":true,"max_new_tokens":5}}"#
         );
-        assert_eq!((api.field_of("--max-tokens"), api.field_of("--stop")), (Some("max_tokens"), None));
+        assert!(api.has_parameter("max_tokens") && !api.has_parameter("stop"));
     }
 
     #[test]

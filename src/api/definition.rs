@@ -4,7 +4,6 @@ use serde_json::{Map, Value as Json};
 
 use super::meaning::Meaning;
 use super::prompt::Prompt;
-use super::sampling_params::openai_field;
 use crate::protocol::json::Value;
 
 /// Fields of a request body with their names, in the order they are sent.
@@ -16,8 +15,9 @@ pub(crate) struct Definition {
     pub read: for<'i> fn(&[u8], Value<'_, 'i>) -> Meaning<'i>,
     /// The fields that carry a prompt. The error names the API that can carry it.
     pub prompt_fields: fn(&Prompt) -> Result<Map<String, Json>, String>,
-    /// The fields for a generation flag and its value; empty if the API has none. The first is the flag's own.
-    pub parameter: fn(&str, Json) -> Fields,
+    /// The fields for a generation parameter, by its name in the OpenAI API, and its value; empty if the API has none. The
+    /// first is the parameter's own.
+    pub parameter: fn(&'static str, Json) -> Fields,
     /// Fields that follow the parameters in every body, given whether the request streams.
     pub closing_fields: fn(bool) -> Fields,
     /// The object of the body that holds the parameters; `None` if they are at the top level.
@@ -40,8 +40,8 @@ pub(crate) struct Definition {
 }
 
 /// [`Definition::parameter`] of APIs with the parameter names of OpenAI.
-pub(crate) fn openai_parameter(flag: &str, value: Json) -> Fields {
-    openai_field(flag).map(|field| (field, value)).into_iter().collect()
+pub(crate) fn openai_parameter(name: &'static str, value: Json) -> Fields {
+    vec![(name, value)]
 }
 
 /// [`Definition::closing_fields`] of APIs with a `stream` switch in the body.

@@ -7,7 +7,7 @@ use super::definition::{Definition, Fields, bearer};
 use super::meaning::Meaning;
 use super::program::{self, ProgramApi};
 use super::prompt::Prompt;
-use super::sampling_params::{Sampling, openai_field};
+use super::sampling_params::Sampling;
 use super::{anthropic, chat, completions, dashscope, embeddings, rerank, responses};
 use crate::protocol::json::Value;
 
@@ -164,19 +164,19 @@ impl Dialect {
         }
     }
 
-    /// The field of the body for a generation flag; `None` if the API has none.
-    pub(crate) fn field_of(self, flag: &str) -> Option<&'static str> {
+    /// Whether a body can carry the generation parameter with this name in the OpenAI API.
+    pub(crate) fn has_parameter(self, name: &'static str) -> bool {
         match self.implementation() {
-            BuiltIn(definition) => (definition.parameter)(flag, Json::Null).first().map(|(name, _)| *name),
-            Custom(api) => api.field_of(flag),
-            Program => openai_field(flag),
+            BuiltIn(definition) => !(definition.parameter)(name, Json::Null).is_empty(),
+            Custom(api) => api.has_parameter(name),
+            Program => true,
         }
     }
 
     /// The generation parameters as fields of the body, and the fields that follow them.
     pub(crate) fn parameter_fields(self, sampling: &Sampling, stream: bool) -> Fields {
         let Some(definition) = self.definition() else { return Fields::new() };
-        let parameters = sampling.flags().into_iter().flat_map(|(flag, value)| (definition.parameter)(flag, value));
+        let parameters = sampling.fields().flat_map(|(field, value)| (definition.parameter)(field.name, value));
         parameters.chain((definition.closing_fields)(stream)).collect()
     }
 

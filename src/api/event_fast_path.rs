@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn reasoning_is_told_from_text() {
+    fn reasoning_is_distinguished_from_text() {
         let event = br#"{"choices":[{"delta":{"reasoning_content":"a"}}]}"#;
         let found = learned(std::str::from_utf8(event).unwrap()).read(b"", event).map(|found| found.reasoning);
         assert_eq!(found, Some(true));

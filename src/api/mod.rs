@@ -1,14 +1,6 @@
 //! The APIs of servers: how requests are written and what the events of a response mean.
 //!
-//! # How to add a built-in API
-//!
-//! 1. `src/api/NAME.rs`: a static `DEFINITION` of type [`definition::Definition`]: how bodies are written and responses
-//!    read. Add `pub mod NAME;` below.
-//! 2. `dialect.rs`: a variant of [`Dialect`] and its arm in `Dialect::implementation`.
-//! 3. `endpoint.rs`: a variant of [`endpoint::Api`] and its row in `APIS`: the names for `--api` and the paths.
-//!
-//! Nothing else matches on dialects exhaustively. Tests: unit tests in the new file, a body in the tests of
-//! `request_body.rs`, paths in the tests of `endpoint.rs`, a recorded stream in `tests/captures/`.
+//! How to add one: see "An API" in `CONTRIBUTING.md`.
 
 pub mod answer;
 pub mod anthropic;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value as Json, json};
 use super::meaning::{Meaning, member, member_text};
 use super::openai::{add_piece, add_reasoning, add_text, finish, is_error, read_finish, read_usage};
 use super::prompt::Prompt;
-use super::sampling_params::{Sampling, openai_field};
+use super::sampling_params::Sampling;
 use super::{chat, completions, error_text};
 use crate::protocol::json::{self, Value};
 use crate::protocol::sse::{Event, Framer};
@@ -117,9 +117,8 @@ fn is_something(value: Value<'_, '_>) -> bool {
 
 /// One line of input of the program's `build`: the contents of a body.
 pub fn question(model: &str, stream: bool, sampling: &Sampling, prompt: &Prompt) -> Json {
-    let flags = sampling.flags().into_iter();
     let parameters: Map<String, Json> =
-        flags.filter_map(|(flag, value)| Some((openai_field(flag)?.to_string(), value))).collect();
+        sampling.fields().map(|(field, value)| (field.name.to_string(), value)).collect();
     let mut line = json!({"model": model, "stream": stream, "parameters": parameters});
     match prompt {
         Prompt::Text(text) => line["prompt"] = json!(text),

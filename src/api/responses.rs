@@ -172,11 +172,11 @@ fn read_item<'a>(item: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
 }
 
 /// The parameters of OpenAI with two names of their own; `logprobs` is a number and has to be included explicitly.
-fn parameter(flag: &str, value: Json) -> Fields {
-    match flag {
-        "--max-tokens" => vec![("max_output_tokens", value)],
-        "--logprobs" => vec![("top_logprobs", json!(1)), ("include", json!(["message.output_text.logprobs"]))],
-        _ => openai_parameter(flag, value),
+fn parameter(name: &'static str, value: Json) -> Fields {
+    match name {
+        "max_tokens" => vec![("max_output_tokens", value)],
+        "logprobs" => vec![("top_logprobs", json!(1)), ("include", json!(["message.output_text.logprobs"]))],
+        _ => openai_parameter(name, value),
     }
 }
 

@@ -44,48 +44,59 @@ pub(crate) const REQUEST_SEEDS: (u32, u32) = (1_000_000_000, 2_147_483_647);
 /// Digits of a drawn seed.
 pub(crate) const SEED_DIGITS: usize = 10;
 
-/// Generation flags and their fields in the OpenAI API.
-pub(crate) const FIELDS: [(&str, &str); 12] = [
-    ("--max-tokens", "max_tokens"),
-    ("--min-tokens", "min_tokens"),
-    ("--temperature", "temperature"),
-    ("--top-p", "top_p"),
-    ("--top-k", "top_k"),
-    ("--frequency-penalty", "frequency_penalty"),
-    ("--repetition-penalty", "repetition_penalty"),
-    ("--logprobs", "logprobs"),
-    ("--n-choices", "n"),
-    ("--seed", "seed"),
-    ("--stop", "stop"),
-    ("--stop-token-ids", "stop_token_ids"),
+/// A generation parameter.
+pub(crate) struct Field {
+    pub flag: &'static str,
+    /// The name of its field in the OpenAI API.
+    pub name: &'static str,
+    /// Its value in a body; `None` if it is not sent.
+    value: fn(&Sampling) -> Option<Value>,
+}
+
+/// All generation parameters, in the order they are sent in.
+pub(crate) static FIELDS: [Field; 12] = [
+    Field { flag: "--max-tokens", name: "max_tokens", value: |sampling| sampling.max_tokens.map(MaxTokens::value) },
+    Field { flag: "--min-tokens", name: "min_tokens", value: |sampling| sampling.min_tokens.map(Value::from) },
+    Field { flag: "--temperature", name: "temperature", value: |sampling| sampling.temperature.map(Value::from) },
+    Field { flag: "--top-p", name: "top_p", value: |sampling| sampling.top_p.map(Value::from) },
+    Field { flag: "--top-k", name: "top_k", value: |sampling| sampling.top_k.map(Value::from) },
+    Field {
+        flag: "--frequency-penalty",
+        name: "frequency_penalty",
+        value: |sampling| sampling.frequency_penalty.map(Value::from),
+    },
+    Field {
+        flag: "--repetition-penalty",
+        name: "repetition_penalty",
+        value: |sampling| sampling.repetition_penalty.map(Value::from),
+    },
+    Field { flag: "--logprobs", name: "logprobs", value: |sampling| sampling.logprobs.then_some(Value::Bool(true)) },
+    Field { flag: "--n-choices", name: "n", value: |sampling| sampling.n_choices.map(Value::from) },
+    Field { flag: "--seed", name: "seed", value: Sampling::seed_value },
+    Field { flag: "--stop", name: "stop", value: |sampling| (!sampling.stop.is_empty()).then(|| json!(sampling.stop)) },
+    Field {
+        flag: "--stop-token-ids",
+        name: "stop_token_ids",
+        value: |sampling| (!sampling.stop_token_ids.is_empty()).then(|| json!(sampling.stop_token_ids)),
+    },
 ];
 
-/// The field of a generation flag in the OpenAI API.
-pub(crate) fn openai_field(flag: &str) -> Option<&'static str> {
-    FIELDS.iter().find(|(known, _)| *known == flag).map(|(_, field)| *field)
+impl MaxTokens {
+    fn value(self) -> Value {
+        match self {
+            MaxTokens::Fixed(limit) => json!(limit),
+            MaxTokens::Drawn { .. } => json!(MAX_TOKENS_PLACEHOLDER),
+        }
+    }
 }
 
 impl Sampling {
-    /// The flags that are set, with their values, in the order of [`FIELDS`], which is the order they are sent in.
-    pub fn flags(&self) -> Vec<(&'static str, Value)> {
-        let max_tokens = self.max_tokens.map(|limit| match limit {
-            MaxTokens::Fixed(limit) => json!(limit),
-            MaxTokens::Drawn { .. } => json!(MAX_TOKENS_PLACEHOLDER),
-        });
-        let values = [
-            max_tokens,
-            self.min_tokens.map(Value::from),
-            self.temperature.map(Value::from),
-            self.top_p.map(Value::from),
-            self.top_k.map(Value::from),
-            self.frequency_penalty.map(Value::from),
-            self.repetition_penalty.map(Value::from),
-            self.logprobs.then_some(Value::Bool(true)),
-            self.n_choices.map(Value::from),
-            if self.seed_per_request { Some(json!(SEED_PLACEHOLDER)) } else { self.seed.map(Value::from) },
-            (!self.stop.is_empty()).then(|| json!(self.stop)),
-            (!self.stop_token_ids.is_empty()).then(|| json!(self.stop_token_ids)),
-        ];
-        FIELDS.iter().zip(values).filter_map(|((flag, _), value)| Some((*flag, value?))).collect()
+    fn seed_value(&self) -> Option<Value> {
+        if self.seed_per_request { Some(json!(SEED_PLACEHOLDER)) } else { self.seed.map(Value::from) }
+    }
+
+    /// The parameters that are set, with their values, in the order of [`FIELDS`].
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&'static Field, Value)> + '_ {
+        FIELDS.iter().filter_map(|field| Some((field, (field.value)(self)?)))
     }
 }

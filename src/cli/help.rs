@@ -155,6 +155,25 @@ mod tests {
     }
 
     #[test]
+    fn the_guide_has_every_flag_by_its_purpose() {
+        let mut command = command();
+        command.build();
+        let perf = command.find_subcommand("perf").unwrap();
+        let text = crate::guide::topic("flags").unwrap().text;
+        let is_named = |name: &str| {
+            let flag = format!("--{name}");
+            text.match_indices(&flag).any(|(at, _)| {
+                let next = text[at + flag.len()..].chars().next();
+                next.is_none_or(|c| !c.is_ascii_alphanumeric() && c != '-')
+            })
+        };
+        let visible = perf.get_arguments().filter(|argument| !argument.is_hide_set() && argument.get_id() != "help");
+        let missing: Vec<&str> =
+            visible.filter_map(|argument| argument.get_long()).filter(|name| !is_named(name)).collect();
+        assert!(missing.is_empty(), "src/guide/flags.md lacks {missing:?}");
+    }
+
+    #[test]
     fn short_help_is_shorter_than_the_long_one() {
         let mut command = command();
         command.build();

@@ -42,7 +42,7 @@ pub struct ReportArgs {
     /// Write a CSV file with one row for each run, in the columns of LMDeploy's profile_throughput.py
     #[arg(long, value_name = "FILE")]
     pub csv: Option<PathBuf>,
-    /// Write a file in the format of another tool: vllm, aiperf, llmd evalscope-db, or lmdeploy-api (the CSV of
+    /// Write a file in the format of another tool: vllm, aiperf, llmd, evalscope-db, or lmdeploy-api (the CSV of
     /// its profile_restful_api.py); or a folder for evalscope's own reports and dashboards: evalscope=DIR
     #[arg(long, value_name = "FORMAT=FILE", num_args = 1)]
     pub export: Vec<String>,

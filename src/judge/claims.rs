@@ -46,7 +46,7 @@ pub struct Claims {
 
 impl Claims {
     /// What was reported of a figure.
-    pub fn of(&self, figure: Figure) -> &Reported {
+    pub fn reported(&self, figure: Figure) -> &Reported {
         match figure {
             Figure::Ttft => &self.ttft_ms,
             Figure::Itl => &self.itl_ms,

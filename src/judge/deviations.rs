@@ -44,7 +44,7 @@ pub fn figure(
     role: RoleStyle,
     format: Option<Format>,
 ) -> (Check, Vec<Deviation>) {
-    let reported = claims.of(figure);
+    let reported = claims.reported(figure);
     if reported.is_empty() {
         return (Check::unknown(figure.name(), "not reported"), Vec::new());
     }

@@ -184,7 +184,7 @@ fn parse(format: Format, path: &Path, before: &Before) -> Result<Claims, String>
         Format::Oha => programs::oha(&json),
         Format::Plain => programs::plain(&json),
     };
-    if Figure::ALL.iter().all(|figure| claims.of(*figure).mean.is_none()) {
+    if Figure::ALL.iter().all(|figure| claims.reported(*figure).mean.is_none()) {
         return Err(format!("{}: no mean TTFT, ITL, TPOT or latency is in it", path.display()));
     }
     Ok(claims)
@@ -263,7 +263,7 @@ mod tests {
         for (format, file, text) in cases {
             let claims = found(format, &[(file, text), ("log.txt", "x"), ("other.json", "{}")]).unwrap();
             assert_eq!(claims.file, Path::new(file));
-            assert!(Figure::ALL.iter().any(|figure| claims.of(*figure).mean.is_some()), "{claims:?}");
+            assert!(Figure::ALL.iter().any(|figure| claims.reported(*figure).mean.is_some()), "{claims:?}");
         }
     }
 

@@ -376,7 +376,15 @@ impl Config {
     }
 }
 
-/// What the servers do, by the bytes that they were recorded to send.
+/// What the servers do.
+///
+/// - vLLM 0.32 and llama.cpp: by the bytes that they were recorded to send, `tests/captures/`. `tests/mock/shapes.rs` compares
+///   the events. The token counts of llama.cpp stand elsewhere in some answers: beside the finish reason of completions, and
+///   for each of several choices.
+/// - SGLang: by its source, `python/sglang/srt/entrypoints/openai/serving_chat.py`: the role comes with the first output,
+///   events without text are not sent, and finish reasons follow in events of their own.
+/// - transformers: by runs against `transformers serve` 5.23, `perf-notes/2026-11-22-transformers-serve.md`: the role comes at
+///   once, usage beside the finish reason, and no `[DONE]`. By its source, the end of the sequence is not counted.
 const SERVERS: &[(&str, &[(&str, &str)])] = &[
     ("vllm", &[("role", "with_first"), ("usage", "on_request"), ("finish", "with_last"), ("eos", "counted")]),
     (

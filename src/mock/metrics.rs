@@ -123,7 +123,8 @@ pub(super) fn sum(loops: &[&LoopMetrics], of: impl Fn(&LoopMetrics) -> &Counter)
 /// Renders the page `/metrics`.
 pub(super) fn page(loops: &[&LoopMetrics], model: &str, running: u64, waiting: u64) -> Vec<u8> {
     let model = model.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    let mut page = Page { out: String::with_capacity(8 << 10), labels: format!("engine=\"0\",model_name=\"{model}\"") };
+    let mut page =
+        PageWriter { out: String::with_capacity(8 << 10), labels: format!("engine=\"0\",model_name=\"{model}\"") };
     page.single("vllm:num_requests_running", "gauge", "Number of requests in model execution batches.", running);
     page.single("vllm:num_requests_waiting", "gauge", "Number of requests waiting to be processed.", waiting);
     let total = |of: Of<Counter>| sum(loops, of);
@@ -163,12 +164,12 @@ pub(super) fn page(loops: &[&LoopMetrics], model: &str, running: u64, waiting: u
 }
 
 /// A page under construction.
-struct Page {
+struct PageWriter {
     out: String,
     labels: String,
 }
 
-impl Page {
+impl PageWriter {
     fn describe(&mut self, name: &str, kind: &str, help: &str) {
         writeln!(self.out, "# HELP {name} {help}\n# TYPE {name} {kind}").expect("writing to a String cannot fail");
     }

@@ -36,7 +36,7 @@ pub enum Kind {
 
 /// A parsed line.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Line {
+pub(crate) enum PageLine {
     /// A line without information: empty, a comment, `# EOF`, `# UNIT`.
     Nothing,
     Help {
@@ -52,7 +52,7 @@ pub(crate) enum Line {
 
 /// A parsed page.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Page {
+pub struct MetricsPage {
     pub samples: Vec<Sample>,
     /// Types by family name.
     pub kinds: BTreeMap<String, Kind>,
@@ -69,18 +69,18 @@ pub const MAX_SAMPLES: usize = 300_000;
 const MAX_INVALID_LINES: usize = 8;
 
 /// Parses a page. Bytes that are not UTF-8 become replacement characters.
-pub fn parse_page(bytes: &[u8]) -> Page {
+pub fn parse_page(bytes: &[u8]) -> MetricsPage {
     let text = String::from_utf8_lossy(bytes);
-    let mut page = Page::default();
+    let mut page = MetricsPage::default();
     for (index, text) in text.split('\n').enumerate() {
         match parse_line(text) {
-            Ok(Line::Nothing | Line::Help { .. }) => {}
-            Ok(Line::Type { name, kind }) => drop(page.kinds.insert(name, kind)),
-            Ok(Line::Sample(_)) if page.samples.len() >= MAX_SAMPLES => {
+            Ok(PageLine::Nothing | PageLine::Help { .. }) => {}
+            Ok(PageLine::Type { name, kind }) => drop(page.kinds.insert(name, kind)),
+            Ok(PageLine::Sample(_)) if page.samples.len() >= MAX_SAMPLES => {
                 page.is_cut = true;
                 break;
             }
-            Ok(Line::Sample(sample)) => page.samples.push(sample),
+            Ok(PageLine::Sample(sample)) => page.samples.push(sample),
             Err(_) if page.invalid_lines.len() >= MAX_INVALID_LINES => {}
             Err(reason) => page.invalid_lines.push((index + 1, reason)),
         }
@@ -92,26 +92,26 @@ pub fn parse_page(bytes: &[u8]) -> Page {
 ///
 /// # Errors
 /// The reason as a predicate, such as "has no value".
-pub(crate) fn parse_line(text: &str) -> Result<Line, String> {
+pub(crate) fn parse_line(text: &str) -> Result<PageLine, String> {
     let text = text.trim_matches([' ', '\t', '\r']);
     match text.strip_prefix('#') {
-        None if text.is_empty() => Ok(Line::Nothing),
-        None => sample(text).map(Line::Sample),
+        None if text.is_empty() => Ok(PageLine::Nothing),
+        None => sample(text).map(PageLine::Sample),
         Some(comment) => Ok(parse_comment(comment)),
     }
 }
 
 /// Parses `HELP name text` or `TYPE name kind`; other text after a `#` is a comment.
-fn parse_comment(comment: &str) -> Line {
+fn parse_comment(comment: &str) -> PageLine {
     let (word, rest) = split_word(comment.trim_start());
     let (name, rest) = split_word(rest);
     if name.is_empty() {
-        return Line::Nothing;
+        return PageLine::Nothing;
     }
     match word {
-        "HELP" => Line::Help { name: name.to_string(), text: unescape(rest) },
-        "TYPE" => Line::Type { name: name.to_string(), kind: kind(rest) },
-        _ => Line::Nothing,
+        "HELP" => PageLine::Help { name: name.to_string(), text: unescape(rest) },
+        "TYPE" => PageLine::Type { name: name.to_string(), kind: kind(rest) },
+        _ => PageLine::Nothing,
     }
 }
 
@@ -269,7 +269,7 @@ mod tests {
 
     fn parse_sample(text: &str) -> Sample {
         match parse_line(text) {
-            Ok(Line::Sample(sample)) => sample,
+            Ok(PageLine::Sample(sample)) => sample,
             other => panic!("{text}: {other:?}"),
         }
     }
@@ -302,13 +302,16 @@ mod tests {
 
     #[test]
     fn help_and_type_comments_are_parsed() {
-        assert_eq!(parse_line("# TYPE a:b histogram"), Ok(Line::Type { name: "a:b".into(), kind: Kind::Histogram }));
+        assert_eq!(
+            parse_line("# TYPE a:b histogram"),
+            Ok(PageLine::Type { name: "a:b".into(), kind: Kind::Histogram })
+        );
         assert_eq!(
             parse_line("#  HELP a two\\nlines \\\\"),
-            Ok(Line::Help { name: "a".into(), text: "two\nlines \\".into() })
+            Ok(PageLine::Help { name: "a".into(), text: "two\nlines \\".into() })
         );
         for nothing in ["", "# EOF", "#", "# a comment {", "# UNIT a seconds", "  "] {
-            assert_eq!(parse_line(nothing), Ok(Line::Nothing), "{nothing}");
+            assert_eq!(parse_line(nothing), Ok(PageLine::Nothing), "{nothing}");
         }
     }
 

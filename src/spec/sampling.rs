@@ -156,10 +156,9 @@ impl SamplingSpec {
         };
         let unsent: Vec<&str> = options
             .sampling
-            .flags()
-            .into_iter()
-            .map(|(flag, _)| flag)
-            .filter(|flag| given(flag) && options.dialect.field_of(flag).is_none())
+            .fields()
+            .filter(|(field, _)| given(field.flag) && !options.dialect.has_parameter(field.name))
+            .map(|(field, _)| field.flag)
             .collect();
         if !unsent.is_empty() {
             let flags = unsent.into_iter().map(str::to_string).collect();
@@ -167,7 +166,7 @@ impl SamplingSpec {
         }
         let extra = options.extra.get("temperature").and_then(Value::as_f64);
         let is_random = extra.or(options.sampling.temperature).is_some_and(|temperature| temperature > 0.0);
-        let sends_seed = self.seed.is_some() && !self.seed_per_request && options.dialect.field_of("--seed").is_some();
+        let sends_seed = self.seed.is_some() && !self.seed_per_request && options.dialect.has_parameter("seed");
         if is_random && sends_seed {
             notes.push(Finding::SameSeed);
         }

@@ -10,7 +10,7 @@
 
 use super::confidence::{self, BATCHES, Interval};
 use super::quantile::{Bound, LEVELS, Level, Quantile, SAMPLES_BEYOND, Series, nearest_rank};
-use super::selection::{Found, Key, Selection};
+use super::selection::{Key, SelectedKey, Selection};
 use crate::record::STALL_NS;
 use crate::record::arrivals::Gap;
 
@@ -117,7 +117,7 @@ impl Spread {
 #[derive(Clone, Debug)]
 struct Batches {
     /// The first key of the next batch, of each batch; the last one may have none.
-    cuts: Vec<Found>,
+    cuts: Vec<SelectedKey>,
     levels_ns: [u64; INNER],
     /// By batch, and the lowest level that is at least the gap. Gaps after the last batch are in the last entry.
     counts: [[u64; INNER + 1]; BATCHES + 1],
@@ -129,7 +129,7 @@ impl Batches {
     #[inline]
     fn add(&mut self, gap: &Gap) {
         let key = time_key(gap);
-        let fits = |cuts: &[Found], batch: usize| {
+        let fits = |cuts: &[SelectedKey], batch: usize| {
             cuts.get(batch).is_none_or(|cut| key < cut.key) && (batch == 0 || cuts[batch - 1].key <= key)
         };
         if !fits(&self.cuts, self.last) {
@@ -366,8 +366,8 @@ impl GapSet {
             };
         }
         let value_s = |position: u64| self.values.found(position).map(|found| found.key.first as f64 / 1e9);
-        let bound = |(low, high): (Option<Found>, Option<Found>)| {
-            let seconds = |found: Option<Found>| found.map_or(0.0, |found| found.key.first as f64 / 1e9);
+        let bound = |(low, high): (Option<SelectedKey>, Option<SelectedKey>)| {
+            let seconds = |found: Option<SelectedKey>| found.map_or(0.0, |found| found.key.first as f64 / 1e9);
             Bound { low: seconds(low), high: seconds(high) }
         };
         let positions = LEVELS.iter().map(|level| position(self.count as usize, *level));

@@ -119,7 +119,7 @@ fn wanted_counters(counts: &[u64], mut before: u64, positions: &[u64]) -> Vec<(u
 
 /// Where a wanted position is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct SelectedKey {
     /// The value at the position. With [`Selection::cuts`], possibly a smaller key with nothing in between.
     pub key: Key,
     /// The position minus the number of values below the key.
@@ -141,7 +141,7 @@ pub struct Selection {
     lows: Vec<u128>,
     /// By coarse bucket: a region is in it.
     is_divided: Vec<bool>,
-    found: BTreeMap<u64, Found>,
+    found: BTreeMap<u64, SelectedKey>,
 }
 
 impl Selection {
@@ -255,7 +255,7 @@ impl Selection {
             range.positions.retain(|&position| {
                 let is_found = is_one_key || (self.cuts && position == before);
                 if is_found {
-                    self.found.insert(position, Found { key: Key::split(low), inside: position - before });
+                    self.found.insert(position, SelectedKey { key: Key::split(low), inside: position - before });
                 }
                 !is_found
             });
@@ -287,7 +287,7 @@ impl Selection {
     }
 
     /// A wanted position; `None` until it is found.
-    pub fn found(&self, position: u64) -> Option<Found> {
+    pub fn found(&self, position: u64) -> Option<SelectedKey> {
         self.found.get(&position).copied()
     }
 }
@@ -303,7 +303,7 @@ mod tests {
     }
 
     /// Selects all positions, half of them after the others, with each pass in two parts.
-    fn select(mut selection: Selection, keys: &[Key]) -> Vec<Found> {
+    fn select(mut selection: Selection, keys: &[Key]) -> Vec<SelectedKey> {
         let pass = |selection: &mut Selection| {
             let mut part = selection.fork();
             for (place, &key) in keys.iter().enumerate() {

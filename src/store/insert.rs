@@ -51,7 +51,7 @@ impl ValueSink for RequestInsert<'_> {
     fn take(&mut self, value: ToSqlOutput<'_>) -> rusqlite::Result<()> {
         let bound = &mut self.bound[self.filled];
         self.filled += 1;
-        let now = Bound::of(&value);
+        let now = Bound::from_value(&value);
         if now == *bound && now != Bound::Other {
             return Ok(());
         }
@@ -79,7 +79,7 @@ enum Bound {
 
 impl Bound {
     #[inline(always)]
-    fn of(value: &ToSqlOutput<'_>) -> Bound {
+    fn from_value(value: &ToSqlOutput<'_>) -> Bound {
         match value {
             ToSqlOutput::Borrowed(ValueRef::Null) | ToSqlOutput::Owned(Value::Null) => Bound::Null,
             ToSqlOutput::Borrowed(ValueRef::Integer(number)) | ToSqlOutput::Owned(Value::Integer(number)) => {
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn equal_values_of_one_type_count_as_bound() {
-        let of = |value: ToSqlOutput<'_>| Bound::of(&value);
+        let of = |value: ToSqlOutput<'_>| Bound::from_value(&value);
         assert_eq!(of(0_i64.into()), of(false.into()));
         assert_eq!(of("ok".into()), of("ok".into()));
         let null = ToSqlOutput::Borrowed(ValueRef::Null);

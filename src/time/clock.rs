@@ -51,13 +51,13 @@ struct Sample {
 
 /// A straight line from TSC to nanoseconds: `base_ns + (tsc − base_tsc) · slope / 2³²`.
 #[derive(Clone, Copy, Debug)]
-struct Line {
+struct LinearFit {
     base_tsc: u64,
     base_ns: u64,
     slope: u64,
 }
 
-impl Line {
+impl LinearFit {
     fn at(&self, tsc: u64) -> u64 {
         let passed = tsc.wrapping_sub(self.base_tsc) as i64;
         let ns = (i128::from(passed) * i128::from(self.slope)) >> 32;
@@ -95,7 +95,7 @@ enum StepCheck {
 #[derive(Debug)]
 pub struct Clock {
     source: ClockSource,
-    line: Cell<Line>,
+    line: Cell<LinearFit>,
     /// The reading from which the rate is computed, and the one that replaces it.
     anchor: Cell<Sample>,
     next_anchor: Cell<Sample>,
@@ -125,7 +125,7 @@ impl Clock {
         let first = first_sample();
         let line = match source {
             ClockSource::Tsc => first_line(first),
-            _ => Line { base_tsc: 0, base_ns: 0, slope: 1 << 32 },
+            _ => LinearFit { base_tsc: 0, base_ns: 0, slope: 1 << 32 },
         };
         let clock = Clock {
             source,
@@ -152,7 +152,7 @@ impl Clock {
         let nothing = Sample { tsc: 0, mono_ns: 0, doubt: 0 };
         let clock = Clock {
             source: ClockSource::Simulated,
-            line: Cell::new(Line { base_tsc: 0, base_ns: 0, slope: 1 << 32 }),
+            line: Cell::new(LinearFit { base_tsc: 0, base_ns: 0, slope: 1 << 32 }),
             anchor: Cell::new(nothing),
             next_anchor: Cell::new(nothing),
             real: Cell::new(RealOffset { now_ns: 0, checked: Tick(0), step: None }),
@@ -248,7 +248,7 @@ impl Clock {
         if self.source == ClockSource::Tsc {
             let sample = take_sample();
             let slope = slope(self.anchor.get(), sample);
-            self.line.set(Line { base_tsc: sample.tsc, base_ns: sample.mono_ns, slope });
+            self.line.set(LinearFit { base_tsc: sample.tsc, base_ns: sample.mono_ns, slope });
             self.keep_anchor(sample);
         }
         let now = self.now();
@@ -281,7 +281,7 @@ impl Clock {
         let error_ns = shown_ns.wrapping_sub(sample.mono_ns) as i64;
         let correction = i128::from(rate) * i128::from(error_ns) / i128::from(interval_ns);
         let slope = (i128::from(rate) - correction).max(1) as u64;
-        self.line.set(Line { base_tsc: sample.tsc, base_ns: shown_ns, slope });
+        self.line.set(LinearFit { base_tsc: sample.tsc, base_ns: shown_ns, slope });
         self.note_error(error_ns.unsigned_abs() + self.ticks_to_ns(sample.doubt));
         self.keep_anchor(sample);
     }
@@ -387,13 +387,13 @@ fn first_sample() -> Sample {
 }
 
 /// The line through the first reading and one taken at least 10 ms later.
-fn first_line(first: Sample) -> Line {
+fn first_line(first: Sample) -> LinearFit {
     let mut sample = take_sample();
     while sample.mono_ns - first.mono_ns < FIRST_BASELINE_NS {
         std::thread::sleep(std::time::Duration::from_nanos(FIRST_BASELINE_NS));
         sample = take_sample();
     }
-    Line { base_tsc: sample.tsc, base_ns: sample.mono_ns, slope: slope(first, sample) }
+    LinearFit { base_tsc: sample.tsc, base_ns: sample.mono_ns, slope: slope(first, sample) }
 }
 
 /// Nanoseconds per TSC tick between two readings, scaled by 2³².
@@ -589,7 +589,7 @@ mod tests {
 
     #[test]
     fn a_line_is_exact_over_seconds() {
-        let line = Line { base_tsc: 1_000, base_ns: 500, slope: 1 << 31 };
+        let line = LinearFit { base_tsc: 1_000, base_ns: 500, slope: 1 << 31 };
         assert_eq!(line.at(3_000), 1_500);
         assert_eq!(line.at(0), 0);
     }

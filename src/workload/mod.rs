@@ -1,16 +1,11 @@
 //! The requests of a run: request `i` is a pure function of the seed and `i`, and its bytes are ready before the clock
 //! starts.
 //!
-//! # How to add a data set
-//!
-//! 1. `src/workload/NAME.rs`: a function `read` that returns the prompts as [`item::Item`]s. What it may need besides
-//!    its own options is in [`context::Context`]: seed, offset, number of prompts, tokenizer, progress bar. A data set
-//!    that is generated calls `Context::generate`, which also builds requests while the run lasts; one that is read from a file may hand its prompts to a callback, as
-//!    [`files::read`] does, so that they are selected by length. Add `mod NAME;` below.
-//! 2. `recipe.rs`: a variant of [`Source`] with the options of the data set; `Source::path` if prompts have line
-//!    numbers, `Source::is_random_text` if text is generated from the vocabulary.
-//! 3. `dataset.rs`: its arm in `prompts`.
-//! 4. In `plan`: the name for `--dataset` in `DATASETS`, and how flags become the [`Source`].
+//! A data set is a file here with a function `read` that returns the prompts as [`item::Item`]s. What it may need besides its
+//! own options is in [`context::Context`]: seed, offset, number of prompts, tokenizer, progress bar. A data set that is generated
+//! calls `Context::generate`, which also builds requests while the run lasts; one that is read from a file may hand its prompts
+//! to a callback, as [`files::read`] does, so that they are selected by length. All that belongs to a new one: see "A dataset"
+//! in `CONTRIBUTING.md`.
 
 pub mod api_program;
 pub mod arrivals;

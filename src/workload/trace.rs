@@ -110,7 +110,7 @@ pub enum RecordedRequest {
 pub fn read(path: &Path, flag: &'static str) -> Result<Trace, WorkloadError> {
     let unreadable = |cause| WorkloadError::Unreadable { flag, path: path.to_path_buf(), cause };
     let (mut file, mut bytes) = (open_text(path, flag)?, Vec::new());
-    let (mut rows, mut skipped, mut seen): (Vec<(f64, Row)>, u64, Seen) = Default::default();
+    let (mut rows, mut skipped, mut seen): (Vec<(f64, Row)>, u64, FormatFacts) = Default::default();
     let (mut is_first, mut names) = (true, None);
     for line in 1.. {
         bytes.clear();
@@ -146,9 +146,9 @@ pub fn read(path: &Path, flag: &'static str) -> Result<Trace, WorkloadError> {
     Ok(Trace { path: path.to_path_buf(), format, skipped, rows })
 }
 
-/// Facts about the rows read so far, which tell the format.
+/// Facts about the rows read so far, which determine the format.
 #[derive(Debug, Default)]
-struct Seen {
+struct FormatFacts {
     /// The name of a format that has times in seconds and no hash ids.
     plain: Option<&'static str>,
     /// A row has a field that only Bailian has.
@@ -159,7 +159,7 @@ struct Seen {
     most_per_id: u32,
 }
 
-impl Seen {
+impl FormatFacts {
     fn format(&self) -> TraceFormat {
         let small = (1..=BAILIAN_BLOCK).contains(&self.most_per_id);
         let (name, unit, block) = match self.plain {
@@ -177,7 +177,7 @@ impl Seen {
 /// A row and its time in the unit of the trace; `None` for a row that is skipped.
 type TimedRequest = Option<(f64, RecordedRequest)>;
 
-fn from_json(text: &str, seen: &mut Seen) -> Result<TimedRequest, String> {
+fn from_json(text: &str, seen: &mut FormatFacts) -> Result<TimedRequest, String> {
     let row: Value = serde_json::from_str(text).map_err(|error| format!("is not valid JSON: {error}"))?;
     let number = |name: &str| row.get(name).and_then(Value::as_f64);
     if let Some(Value::Object(body)) = row.get("body") {
@@ -230,7 +230,7 @@ fn extra(row: &Value) -> Result<Map<String, Value>, String> {
     Ok(fields)
 }
 
-fn from_csv(names: &[String], text: &str, seen: &mut Seen) -> Result<TimedRequest, String> {
+fn from_csv(names: &[String], text: &str, seen: &mut FormatFacts) -> Result<TimedRequest, String> {
     let cells: Vec<&str> = text.split(',').map(|cell| cell.trim().trim_matches('"')).collect();
     let azure = names.iter().any(|name| name == "ContextTokens");
     seen.plain = Some(if azure { "Azure" } else { BURST_GPT });
@@ -375,7 +375,7 @@ impl Trace {
 mod tests {
     use super::*;
 
-    fn of(text: &str) -> Result<Trace, String> {
+    fn parse(text: &str) -> Result<Trace, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t");
         std::fs::write(&path, text).unwrap();
@@ -388,17 +388,18 @@ mod tests {
 
     #[test]
     fn three_shapes_are_read_in_order_of_time() {
-        let mooncake = of("{\"timestamp\": 27482, \"input_length\": 6955, \"output_length\": 52, \"hash_ids\": [46, 47]}\n\n{\"timestamp\": 27000, \"input_length\": 10, \"output_length\": 0, \"hash_ids\": []}\n").unwrap();
+        let mooncake = parse("{\"timestamp\": 27482, \"input_length\": 6955, \"output_length\": 52, \"hash_ids\": [46, 47]}\n\n{\"timestamp\": 27000, \"input_length\": 10, \"output_length\": 0, \"hash_ids\": []}\n").unwrap();
         assert_eq!((mooncake.rows[0].at_ns, &mooncake.rows[0].request), (0, &lengths(10, 1, &[])));
         assert_eq!((mooncake.rows[1].at_ns, &mooncake.rows[1].request), (482_000_000, &lengths(6955, 52, &[46, 47])));
         assert_eq!(mooncake.arrivals(2.0), [0, 241_000_000]);
 
-        let csv = of("Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n5,ChatGPT,472,18,490,Conversation log\n45,ChatGPT,1087,0,1087,Conversation log\n45.5,GPT-4,417,276,693,API log\n").unwrap();
+        let csv = parse("Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n5,ChatGPT,472,18,490,Conversation log\n45,ChatGPT,1087,0,1087,Conversation log\n45.5,GPT-4,417,276,693,API log\n").unwrap();
         assert_eq!(csv.rows.iter().map(|row| row.at_ns).collect::<Vec<_>>(), [0, 40_500_000_000]);
         assert_eq!(csv.rows[1].request, lengths(417, 276, &[]), "a failed request is left out");
-        let json = of("{\"Timestamp\": 5, \"Model\": \"m\", \"Request tokens\": 4, \"Response tokens\": 8}").unwrap();
+        let json =
+            parse("{\"Timestamp\": 5, \"Model\": \"m\", \"Request tokens\": 4, \"Response tokens\": 8}").unwrap();
         assert_eq!(json.rows[0].request, lengths(4, 8, &[]));
-        let body = of("{\"timestamp\": 1.5, \"body\": {\"prompt\": \"x\"}}").unwrap();
+        let body = parse("{\"timestamp\": 1.5, \"body\": {\"prompt\": \"x\"}}").unwrap();
         assert!(
             matches!(&body.rows[0].request, RecordedRequest::Body(body) if body.len() == 1) && !body.needs_tokenizer()
         );
@@ -406,35 +407,37 @@ mod tests {
 
     #[test]
     fn the_format_is_detected_and_can_be_overridden() {
-        let detected = |text: &str| of(text).unwrap().format;
+        let detected = |text: &str| parse(text).unwrap().format;
         let bailian = "{\"chat_id\": 0, \"timestamp\": 0, \"input_length\": 33, \"output_length\": 5, \"hash_ids\": [1, 2, 3]}\n\
                        {\"chat_id\": 1, \"timestamp\": 2, \"input_length\": 16, \"output_length\": 5, \"hash_ids\": [1]}\n";
         let format = TraceFormat { name: "Bailian", unit: TraceUnit::Seconds, block: 16 };
-        assert_eq!((detected(bailian), of(bailian).unwrap().rows[1].at_ns), (format, 2_000_000_000));
+        assert_eq!((detected(bailian), parse(bailian).unwrap().rows[1].at_ns), (format, 2_000_000_000));
         let row = |rest: &str| format!("{{\"input_length\": 900, \"output_length\": 1, {rest}}}");
         let name = |rest: &str| detected(&row(rest)).name;
         assert_eq!(name("\"timestamp\": 7, \"hash_ids\": [1, 2]"), "Mooncake");
         assert_eq!(name("\"timestamp\": 0.5, \"hash_ids\": [1, 2]"), "Bailian");
-        let forced = of(bailian).unwrap().read_as(Some(TraceUnit::Milliseconds), Some(64));
+        let forced = parse(bailian).unwrap().read_as(Some(TraceUnit::Milliseconds), Some(64));
         assert_eq!((forced.rows[1].at_ns, forced.format.block), (2_000_000, 64));
         assert!(TraceUnit::scan("us").is_err());
     }
 
     #[test]
     fn azure_and_rows_without_tokens() {
-        let azure = of("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 23:59:59.5000000,374,44\n2023-11-17 00:00:01.2500000,9,0\n2023-11-17 00:00:02.0000000,396,109\n").unwrap();
+        let azure = parse("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 23:59:59.5000000,374,44\n2023-11-17 00:00:01.2500000,9,0\n2023-11-17 00:00:02.0000000,396,109\n").unwrap();
         assert_eq!((azure.format.name, azure.skipped, azure.rows.len()), ("Azure", 1, 2));
         assert_eq!((azure.rows[1].at_ns, &azure.rows[1].request), (2_500_000_000, &lengths(396, 109, &[])));
-        let later = of(
+        let later = parse(
             "TIMESTAMP,ContextTokens,GeneratedTokens\n2024-02-28 23:59:59+00:00,1,2\n2024-03-01 00:00:00.25+00:00,1,2\n",
         );
         assert_eq!(later.unwrap().rows[1].at_ns, 86_401_250_000_000, "a leap day between them");
-        assert!(of("TIMESTAMP,ContextTokens,GeneratedTokens\nx,1,2\n").unwrap_err().contains("is not a date and time"));
+        assert!(
+            parse("TIMESTAMP,ContextTokens,GeneratedTokens\nx,1,2\n").unwrap_err().contains("is not a date and time")
+        );
     }
 
     #[test]
     fn a_window_begins_with_its_first_row() {
-        let trace = of(
+        let trace = parse(
             "{\"timestamp\": 0, \"body\": {}}\n{\"timestamp\": 2, \"body\": {}}\n{\"timestamp\": 3, \"body\": {}}\n",
         )
         .unwrap();
@@ -445,7 +448,8 @@ mod tests {
 
     #[test]
     fn fields_of_a_row_are_kept() {
-        let row = |rest: &str| of(&format!("{{\"timestamp\": 0, \"input_length\": 1, \"output_length\": 1, {rest}}}"));
+        let row =
+            |rest: &str| parse(&format!("{{\"timestamp\": 0, \"input_length\": 1, \"output_length\": 1, {rest}}}"));
         let trace = row("\"tools\": [1], \"extra\": {\"priority\": 7}").unwrap();
         let RecordedRequest::Lengths { extra, .. } = &trace.rows[0].request else { panic!("{trace:?}") };
         assert_eq!(Value::from(extra.clone()), serde_json::json!({"priority": 7, "tools": [1]}));
@@ -463,7 +467,7 @@ mod tests {
             ("Timestamp,Request tokens,Response tokens\n1,x,3\n", "line 2: 'x' in the column \"Request tokens\""),
             ("{\"timestamp\":0,\"input_length\":1e12,\"output_length\":1}", "1000000000000 is not a number of tokens"),
         ] {
-            let error = of(text).unwrap_err();
+            let error = parse(text).unwrap_err();
             assert!(error.contains(what) && !error.contains('\n'), "{text}: {error}");
         }
     }

@@ -3,7 +3,8 @@
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use ringmark::mock::End;
+use ringmark::mock::simulation::simulate;
+use ringmark::mock::{Config, End, Endpoint};
 use serde_json::Value;
 
 use super::client::{CHAT, STREAM, ask, chat, connect, is_output, receive, send, start, stream_of, truth_of};
@@ -314,4 +315,72 @@ fn dashscope_streams_with_its_header() {
     let counts: Vec<u64> = events.iter().map(|event| event["usage"]["output_tokens"].as_u64().unwrap()).collect();
     assert_eq!(counts, [1, 2, 3, 3]);
     assert!(reply.body.starts_with("id:1\nevent:result\n:HTTP_STATUS/200\ndata:"));
+}
+
+/// The events of a recorded or simulated response, head included: what each has in its choices and beside them.
+fn event_shapes(response: &[u8], with_counts: bool) -> Vec<String> {
+    let text = String::from_utf8_lossy(response);
+    let (head, mut rest) = text.split_once("\r\n\r\n").unwrap();
+    let mut body = String::new();
+    while let Some((size, after)) = rest.split_once("\r\n").filter(|_| head.contains("chunked")) {
+        let size = usize::from_str_radix(size, 16).unwrap();
+        // Chunks are bytes, and none of these texts is cut within a character.
+        body.push_str(&after[..size]);
+        rest = after[size..].trim_start_matches("\r\n");
+    }
+    let events = body.split("\n\n").filter_map(|event| event.trim().strip_prefix("data: "));
+    events
+        .map(|data| serde_json::from_str(data).map_or_else(|_| data.to_string(), |event| shape(&event, with_counts)))
+        .collect()
+}
+
+fn shape(event: &Value, with_counts: bool) -> String {
+    let choice = |choice: &Value| {
+        let output = if choice["text"].is_string() { &choice["text"] } else { &choice["delta"]["content"] };
+        // An empty string and null are both no output.
+        let output = if output.as_str().is_some_and(|text| !text.is_empty()) { " text" } else { "" };
+        let role = if choice["delta"]["role"].is_string() { " role" } else { "" };
+        format!("[{}{role}{output} {}]", choice["index"], choice["finish_reason"])
+    };
+    let choices: String = event["choices"].as_array().unwrap().iter().map(choice).collect();
+    let counts = ["usage", "timings"].into_iter().filter(|key| with_counts && event[*key].is_object());
+    [choices].into_iter().chain(counts.map(str::to_string)).collect()
+}
+
+/// The mock's answers have the events of the servers that it is like, in their order, as far as bytes of them are here.
+#[test]
+fn simulated_servers_send_the_events_of_the_recorded_ones() {
+    let usage = r#","stream_options":{"include_usage":true}"#;
+    let (chat, completion) = (r#""messages":[{"role":"user","content":"a"}]"#, r#""prompt":"a""#);
+    // Whether the token counts are in the same events, too: llama.cpp sends timings without being asked, beside the finish
+    // reason of a completion, and for each choice.
+    for (capture, prompt, fields, with_counts) in [
+        ("vllm-chat-usage", chat, format!(r#","max_tokens":8{usage}"#), true),
+        ("vllm-chat-nousage", chat, r#","max_tokens":8"#.to_string(), true),
+        ("vllm-chat-max1", chat, format!(r#","max_tokens":1{usage}"#), true),
+        ("vllm-chat-n2", chat, format!(r#","max_tokens":4,"n":2{usage}"#), true),
+        ("vllm-cmpl-usage", completion, format!(r#","max_tokens":8{usage}"#), true),
+        ("llamacpp-chat-usage", chat, format!(r#","max_tokens":8{usage}"#), true),
+        ("llamacpp-chat-nousage", chat, r#","max_tokens":8"#.to_string(), false),
+        ("llamacpp-chat-max1", chat, format!(r#","max_tokens":1{usage}"#), true),
+        ("llamacpp-chat-n2", chat, format!(r#","max_tokens":4,"n":2{usage}"#), false),
+        ("llamacpp-cmpl-usage", completion, format!(r#","max_tokens":8{usage}"#), false),
+    ] {
+        let recorded = std::fs::read(format!("{}/tests/captures/{capture}.raw", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let server = capture.split('-').next().unwrap();
+        let config = Config::from_query(&format!("like={server}&tokens=400")).unwrap();
+        let endpoint = if prompt == chat { Endpoint::Chat } else { Endpoint::Completions };
+        let simulated = simulate(&config, endpoint, &format!("{{{prompt},\"stream\":true{fields}}}")).unwrap();
+        let simulated: Vec<u8> = simulated.writes.into_iter().flat_map(|(_, bytes)| bytes).collect();
+        let comparable = |response: &[u8]| {
+            let mut shapes: Vec<String> = event_shapes(response, with_counts);
+            shapes.retain(|shape| !shape.is_empty());
+            // Choices are interleaved as they happen to be computed.
+            if capture.ends_with("n2") {
+                shapes.sort_by_key(|shape| shape.chars().take(2).collect::<String>());
+            }
+            shapes
+        };
+        assert_eq!(comparable(&simulated), comparable(&recorded), "{capture}");
+    }
 }

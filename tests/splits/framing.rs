@@ -131,7 +131,7 @@ fn the_answer_ends_with_its_end_event() {
 }
 
 #[test]
-fn impossible_usage_is_not_believed() {
+fn impossible_usage_is_ignored() {
     let usage = |input: u32, output: u32| {
         let usage = format!(
             "data: {{\"choices\":[],\"usage\":{{\"prompt_tokens\":{input},\"completion_tokens\":{output}}}}}\n\n"

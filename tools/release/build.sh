@@ -46,7 +46,8 @@ check_clone() {
     [ -z "$changes" ] || fail "the clone has changes; commit or remove them:"$'\n'"$changes"
 }
 
-# Compilers for another architecture. Its linker needs no library: Rust has musl and the start of a program for the target.
+# Compilers for another architecture. Rust has musl and the start of a program for the target; musl's own libdl is empty, and
+# so is this one.
 set_up_cross_build() {
     case $arch in
         x86_64 | aarch64) ;;
@@ -61,7 +62,9 @@ set_up_cross_build() {
     runner=("qemu-$arch-static")
     # The checked functions of glibc are not in musl.
     export "CC_$name=$compiler" "AR_$name=$arch-linux-gnu-ar" "CFLAGS_$name=-U_FORTIFY_SOURCE"
-    export "CARGO_TARGET_${name^^}_LINKER=rust-lld"
+    mkdir -p "target/$target/empty"
+    "$arch-linux-gnu-ar" crs "target/$target/empty/libdl.a"
+    export "CARGO_TARGET_${name^^}_LINKER=rust-lld" "CARGO_TARGET_${name^^}_RUSTFLAGS=-L native=$PWD/target/$target/empty"
 }
 
 check_tools() {

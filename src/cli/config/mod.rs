@@ -31,6 +31,7 @@ pub(crate) struct Call {
     pub spec: Spec,
     /// The line that names the programs which the file makes this call start; `None` if there are none.
     pub programs: Option<String>,
+    /// Where its values come from; empty if only the command line gives any, and none are printed.
     matches: ArgMatches,
 }
 
@@ -99,6 +100,11 @@ pub(crate) fn calls(
     let exit = |text: String| EarlyExit::error(&text);
     let perf = perf_command();
     let environment = environment::settings(&perf, variables).map_err(exit)?;
+    if environment.is_empty() && args.config.is_none() && args.scenario.is_empty() && !args.print_config {
+        // Nothing but the command line, which has been parsed.
+        let matches = ArgMatches::default();
+        return Ok(vec![Call { scenario: None, spec: args.spec.clone(), programs: None, matches }]);
+    }
     let file = args.config.as_deref().map(|path| file::read(&perf, path)).transpose().map_err(exit)?;
     let (shared, scenarios) = file.map_or_else(Default::default, |file| (file.shared, file.scenarios));
     for setting in environment.iter().chain(&shared).chain(scenarios.iter().flat_map(|scenario| &scenario.settings)) {

@@ -172,7 +172,7 @@ fn programs_that_the_file_starts_are_named() {
 
 #[test]
 fn secrets_are_printed_as_references() {
-    let line = "--url http://me:pass@h/v1?api_key=abcdef --api-key sk-123456 --headers X-Tenant=t Authorization=tok-99999 \
+    let line = "--print-config --url http://me:pass@h/v1?api_key=abcdef --api-key sk-123456 --headers X-Tenant=t Authorization=tok-99999 \
                 X-Api-Key=env:MINE --extra-args {\"password\":\"hidden1\"} --proxy http://me:hidden2@h:1 --model m";
     let printed = print(&calls_of(line, "", &[]).unwrap()).unwrap();
     for secret in ["pass@", "abcdef", "sk-123456", "tok-99999", "hidden1", "hidden2"] {
@@ -281,7 +281,8 @@ proptest! {
                 arguments.extend(flag);
             }
         }
-        let Ok(Subcommand::Perf(args)) = parse(&arguments) else { return Ok(()) };
+        let Ok(Subcommand::Perf(mut args)) = parse(&arguments) else { return Ok(()) };
+        args.print_config = true;
         let words: Vec<OsString> = arguments.iter().map(OsString::from).collect();
         let first = calls(&args, &words, std::iter::empty()).unwrap();
         let printed = match print(&first) {

@@ -93,7 +93,7 @@ fn nothing_that_is_stored_has_the_password() {
 }
 
 #[test]
-fn a_refusal_is_told_in_the_proxys_words() {
+fn a_refusal_is_reported_with_the_proxys_text() {
     let nobody: SocketAddr = "127.0.0.1:1".parse().unwrap();
     let call = |mood: Mood, flags: &str| {
         let relay = Relay::start(nobody, mood);
