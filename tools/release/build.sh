@@ -46,8 +46,7 @@ check_clone() {
     [ -z "$changes" ] || fail "the clone has changes; commit or remove them:"$'\n'"$changes"
 }
 
-# Compilers for another architecture. Rust has musl and the start of a program for the target; musl's own libdl is empty, and
-# so is this one.
+# Compilers for another architecture. Rust has musl and the start of a program for the target.
 set_up_cross_build() {
     case $arch in
         x86_64 | aarch64) ;;
@@ -62,9 +61,7 @@ set_up_cross_build() {
     runner=("qemu-$arch-static")
     # The checked functions of glibc are not in musl.
     export "CC_$name=$compiler" "AR_$name=$arch-linux-gnu-ar" "CFLAGS_$name=-U_FORTIFY_SOURCE"
-    mkdir -p "target/$target/empty"
-    "$arch-linux-gnu-ar" crs "target/$target/empty/libdl.a"
-    export "CARGO_TARGET_${name^^}_LINKER=rust-lld" "CARGO_TARGET_${name^^}_RUSTFLAGS=-L native=$PWD/target/$target/empty"
+    export "CARGO_TARGET_${name^^}_LINKER=rust-lld"
 }
 
 # SQLite's crate links libdl, which is empty with musl, and which Rust does not bring along.
