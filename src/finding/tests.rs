@@ -10,6 +10,8 @@ fn is_chinese(text: &str) -> bool {
 /// A whole text without remains of formatting.
 fn check(text: &str) {
     assert!(!text.is_empty() && text.trim() == text, "'{text}'");
+    // The JSON that one of them advises to type is none.
+    let text = text.replace(r#"{"stream_options": null}"#, "");
     for remains in ["{", "}", "Some(", "None", "\"", "  ", "NaN", "\n", "。。", "。."] {
         assert!(!text.contains(remains), "'{remains}' in '{text}'");
     }
