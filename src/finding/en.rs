@@ -372,7 +372,7 @@ pub(super) fn text(finding: &Finding) -> Text {
         ))
         .advise("See the table of failures."),
         Finding::StreamOptionsRefused { requests } => observed(format!(
-            "The server refused stream_options, which asks for token counts, in {}.",
+            "The server refused stream_options, which requests token counts, in {}.",
             plural(*requests, "request")
         ))
         .advise("Use --extra-args '{\"stream_options\": null}' to leave the field out."),

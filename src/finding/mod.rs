@@ -328,7 +328,7 @@ pub enum Finding {
     Failures {
         share: f64,
     },
-    /// Requests failed with a status whose text names the field that asks for token counts.
+    /// Requests failed with a status whose text names the field that requests token counts.
     StreamOptionsRefused {
         requests: u64,
     },

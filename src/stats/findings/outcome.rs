@@ -42,7 +42,7 @@ pub fn failures(s: &Summary) -> Option<Finding> {
     (share > FAILED).then_some(Finding::Failures { share })
 }
 
-/// Failures that a flag prevents: the server does not accept the field that asks for token counts.
+/// Failures that a flag prevents: the server does not accept the field that requests token counts.
 pub fn stream_options_refused(s: &Summary) -> Option<Finding> {
     let refused = s.failures.iter().filter(|failed| failed.failure == Failure::Status);
     let texts = refused.flat_map(|failed| &failed.texts).filter(|text| text.example.contains("stream_options"));
