@@ -75,7 +75,7 @@ pub struct Summary {
     pub counts: Counts,
     /// Classes that occurred, in the order of the failure table.
     pub failures: Vec<FailureCount>,
-    /// All times are by one clock; see [`Inputs::one_clock`].
+    /// All times are by one clock; otherwise the figures over all processes are unknown.
     pub one_clock: bool,
     /// Last end − first due time.
     pub time_s: Option<f64>,
