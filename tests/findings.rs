@@ -244,7 +244,7 @@ fn a_rate_that_parallel_cannot_carry_is_reported() {
         text.starts_with("--parallel 2 held requests back: 50.00 requests/s were scheduled and 10.00 sent."),
         "{text}"
     );
-    assert!(text.contains("TTFT and latency contain that wait") && text.contains("--parallel 11 or more"), "{text}");
+    assert!(text.contains("their times contain that wait") && text.contains("--parallel 11 or more"), "{text}");
     assert_eq!(find(&paced(50.0, 20, 0), "rate_held_back"), None);
 }
 

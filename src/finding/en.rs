@@ -391,25 +391,26 @@ pub(super) fn text(finding: &Finding) -> Text {
         )),
         Finding::SendLag { p99_ns, median_ttft_ns, of_latency, .. } => observed(format!(
             "p99 send lag was {}: 1 % of the requests were sent at least that long after their scheduled time (median \
-             {} {}). TTFT and latency include it.",
+             {} {}). {}",
             format_ns(*p99_ns),
             if *of_latency { "latency" } else { "TTFT" },
-            format_ns(*median_ttft_ns)
+            format_ns(*median_ttft_ns),
+            included_in(*of_latency)
         ))
         .advise("Use more --workers or cores, a lower rate, or --spin."),
         Finding::RequestsBuiltLate { requests, max_ns, median_ttft_ns, of_latency, .. } => observed(format!(
             "{} waited up to {} for the threads that build requests during the run, which did not keep up with the load \
-             (median {} {}). TTFT and latency include it.",
+             (median {} {}). {}",
             plural(*requests, "request"),
             format_ns(*max_ns),
             if *of_latency { "latency" } else { "TTFT" },
-            format_ns(*median_ttft_ns)
+            format_ns(*median_ttft_ns),
+            included_in(*of_latency)
         ))
         .advise("Use --number, with which all requests are built before the run, fewer --workers, or a lower load."),
         Finding::RateNotKept { offered_per_s, sent_per_s } => observed(format!(
             "The schedule offered {offered_per_s:.2} requests/s, but {sent_per_s:.2} were sent: the server did not get \
-             the planned load. TTFT and latency count from the scheduled time, so they include the delay (no coordinated \
-             omission)."
+             the planned load. All times count from the scheduled one, so they include the delay (no coordinated omission)."
         ))
         .advise("Use more --workers or cores, or a lower rate."),
         Finding::RateWithoutConnections { offered_per_s, sent_per_s, requests } => observed(format!(
@@ -425,8 +426,8 @@ pub(super) fn text(finding: &Finding) -> Text {
             };
             observed(format!(
                 "--parallel {parallel} held requests back: {offered_per_s:.2} requests/s were scheduled and \
-                 {sent_per_s:.2} sent. {kept}: {} of the requests waited for one of the slots, and TTFT and latency \
-                 contain that wait ({} on average).",
+                 {sent_per_s:.2} sent. {kept}: {} of the requests waited for one of the slots, and their times contain \
+                 that wait ({} on average).",
                 percent(*held_share),
                 format_ns(*mean_wait_ns)
             ))
@@ -472,8 +473,8 @@ pub(super) fn text(finding: &Finding) -> Text {
         }
         Finding::CachedTokens { share, shares_nothing, by_metrics, .. } => {
             let meaning = match shares_nothing {
-                true => "although the prompts share nothing on purpose: TTFT and throughput are not those of a cold cache",
-                false => "so TTFT and throughput are not those of a cold cache",
+                true => "although the prompts share nothing on purpose: the figures are not those of a cold cache",
+                false => "so the figures are not those of a cold cache",
             };
             let source = if *by_metrics { "According to its metrics, the server had" } else { "The server had" };
             let text = format!("{source} {} of the input tokens in its prefix cache, {meaning}.", percent(*share));
@@ -738,6 +739,11 @@ fn receive_lag(p99_ns: u64, median_itl_ns: u64) -> String {
         format_ns(p99_ns),
         format_ns(median_itl_ns)
     )
+}
+
+/// The times that contain a wait before sending: of a run without streams the latency only.
+fn included_in(of_latency: bool) -> &'static str {
+    if of_latency { "Latency includes it." } else { "TTFT and latency include it." }
 }
 
 /// Advice for a run that was too short; none if the user interrupted it.

@@ -41,6 +41,35 @@ fn every_finding_has_a_text_in_both_languages() {
     assert!(Cause::ClientBusy.zh().is_some_and(is_chinese));
 }
 
+/// Figures that only streams have are named where there are streams, or where the finding has the name from the run. All
+/// other findings can belong to embeddings.
+#[test]
+fn figures_of_streams_are_named_by_findings_about_streams() {
+    let of_streams = [
+        "at_once",
+        "coalesced",
+        "frontend_time",
+        "held_up",
+        "receive_lag",
+        "server_times_apart",
+        "tokens_per_event",
+        "tpot_range",
+    ];
+    let with_a_name = ["built_late", "loss_tail", "plan", "send_lag", "server_apart", "warm_up", "witness"];
+    for finding in samples::findings() {
+        let texts = finding.en() + &finding.zh();
+        let code = finding.code();
+        if ["TTFT", "ITL", "TPOT"].iter().any(|figure| texts.contains(figure)) {
+            assert!(of_streams.contains(&code) || with_a_name.contains(&code), "{code}: {texts}");
+        }
+    }
+    for finding in
+        samples::findings().iter().filter(|finding| matches!(finding, Finding::SendLag { of_latency: true, .. }))
+    {
+        assert!(!finding.en().contains("TTFT") && !finding.zh().contains("TTFT"), "{}", finding.zh());
+    }
+}
+
 #[test]
 fn both_texts_contain_all_numbers_and_foreign_words() {
     for mut finding in samples::findings() {

@@ -308,22 +308,24 @@ pub(super) fn text(finding: &Finding) -> Text {
             observed(format!("{begun} 个对话中有 {broken} 个因某一轮失败而终止：后续各轮计为未发送。"))
         }
         Finding::SendLag { p99_ns, median_ttft_ns, of_latency, .. } => observed(format!(
-            "发送滞后 p99 为 {}，即 1 % 的请求至少比计划时刻晚这么久才发出（{}中位数 {}）。TTFT 与端到端时延包含这段滞后。",
+            "发送滞后 p99 为 {}，即 1 % 的请求至少比计划时刻晚这么久才发出（{}中位数 {}）。{}包含这段滞后。",
             format_ns(*p99_ns),
             if *of_latency { "端到端时延" } else { "TTFT " },
-            format_ns(*median_ttft_ns)
+            format_ns(*median_ttft_ns),
+            times_since_schedule(*of_latency)
         ))
         .advise("请增加 --workers 或 CPU 核心，降低速率，或使用 --spin。"),
         Finding::RequestsBuiltLate { requests, max_ns, median_ttft_ns, of_latency, .. } => observed(format!(
-            "测试期间构造请求的线程跟不上负载：{requests} 个请求最多等待了 {}（{}中位数 {}）。TTFT 与端到端时延包含这段等待。",
+            "测试期间构造请求的线程跟不上负载：{requests} 个请求最多等待了 {}（{}中位数 {}）。{}包含这段等待。",
             format_ns(*max_ns),
             if *of_latency { "端到端时延" } else { "TTFT " },
-            format_ns(*median_ttft_ns)
+            format_ns(*median_ttft_ns),
+            times_since_schedule(*of_latency)
         ))
         .advise("请使用 --number（所有请求在测试前构造完毕），减少 --workers，或降低负载。"),
         Finding::RateNotKept { offered_per_s, sent_per_s } => observed(format!(
             "到达率为每秒 {offered_per_s:.2} 个请求，实际每秒发出 {sent_per_s:.2} 个：服务端承受的不是设定的负载。\
-             TTFT 与端到端时延自计划时刻起计，已包含这段滞后（没有协同遗漏）。"
+             所有时延自计划时刻起计，已包含这段滞后（没有协同遗漏）。"
         ))
         .advise("请增加 --workers 或 CPU 核心，或降低速率。"),
         Finding::RateWithoutConnections { offered_per_s, sent_per_s, requests } => observed(format!(
@@ -337,7 +339,7 @@ pub(super) fn text(finding: &Finding) -> Text {
             };
             observed(format!(
                 "--parallel {parallel} 限制了发送：设定每秒 {offered_per_s:.2} 个请求，实际每秒发出 {sent_per_s:.2} 个。{kept}：\
-                 {} 的请求等待过并发槽，TTFT 与端到端时延包含这段等待（平均 {}）。",
+                 {} 的请求等待过并发槽，其时延包含这段等待（平均 {}）。",
                 percent(*held_share),
                 format_ns(*mean_wait_ns)
             ))
@@ -381,8 +383,8 @@ pub(super) fn text(finding: &Finding) -> Text {
         }
         Finding::CachedTokens { share, shares_nothing, by_metrics, .. } => {
             let meaning = match shares_nothing {
-                true => "而提示词之间本不共享内容：TTFT 与吞吐量不是冷缓存下的结果",
-                false => "因此 TTFT 与吞吐量不是冷缓存下的结果",
+                true => "而提示词之间本不共享内容：各项结果并非冷缓存下的表现",
+                false => "因此各项结果并非冷缓存下的表现",
             };
             let source = if *by_metrics { "据服务端指标，" } else { "" };
             let text = format!("{source}{} 的输入 token 命中服务端的前缀缓存，{meaning}。", percent(*share));
@@ -607,6 +609,11 @@ fn receive_lag(p99_ns: u64, median_itl_ns: u64) -> String {
         format_ns(p99_ns),
         format_ns(median_itl_ns)
     )
+}
+
+/// The times that contain a wait before sending: of a run without streams the latency only.
+fn times_since_schedule(of_latency: bool) -> &'static str {
+    if of_latency { "端到端时延" } else { "TTFT 与端到端时延" }
 }
 
 /// Advice for a run that was too short; none if the user interrupted it.
