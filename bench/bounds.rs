@@ -170,6 +170,7 @@ fn main() -> ExitCode {
     let (mut missed, mut wide) = (Vec::new(), Vec::new());
     for number in numbers {
         let load = Load::draw(arguments.seed, number, !arguments.full);
+        let stolen_before = stolen();
         let checked = match measure(&load, &arguments.binary) {
             Ok(checked) => checked,
             Err(reason) => {
@@ -187,7 +188,8 @@ fn main() -> ExitCode {
             }
             format!("widest {} {:.1} us", one.name, (one.high - one.low) * 1e6)
         });
-        println!("{load}: {holding} of {} hold, {widest}", checked.len());
+        let stolen = stolen() - stolen_before;
+        println!("{load}: {holding} of {} hold, {widest}, {} ms stolen", checked.len(), stolen.as_millis());
         held += holding;
         total += checked.len();
         for one in checked.iter().filter(|one| !one.holds()) {
@@ -213,14 +215,14 @@ fn main() -> ExitCode {
 /// Runs a load and compares its bounds with the truth.
 fn measure(load: &Load, binary: &Path) -> Result<Vec<Checked>, String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let (client_core, mock_core) = cores();
+    let (client_cores, mock_core) = cores();
     let mock = Mock::start(&Config::from_query(&load.server)?, &[mock_core], SocketAddr::from(([127, 0, 0, 1], 0)))
         .map_err(|error| format!("cannot start the mock: {error}"))?;
-    let mut child = start(load, binary, folder.path(), mock.addr(), client_core)?;
+    let mut child = start(load, binary, folder.path(), mock.addr(), &client_cores)?;
     let over = AtomicBool::new(false);
     let ended = thread::scope(|scope| {
         if load.busy_core {
-            scope.spawn(|| keep_busy(client_core, load.number, &over));
+            scope.spawn(|| keep_busy(client_cores[0], load.number, &over));
         }
         let ended = watch(&mut child, &load.stops);
         over.store(true, Ordering::Relaxed);
@@ -238,22 +240,32 @@ fn measure(load: &Load, binary: &Path) -> Result<Vec<Checked>, String> {
     compare(bounds, true_figures(&database, &mock)?)
 }
 
-/// The cores of the client and of the mock.
-fn cores() -> (usize, usize) {
-    let cores: Vec<usize> = core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
-    (cores.first().copied().unwrap_or(0), cores.get(1).or(cores.first()).copied().unwrap_or(0))
+/// The cores of the client, and that of the mock.
+fn cores() -> (Vec<usize>, usize) {
+    let mut cores: Vec<usize> = core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
+    let mock = cores.pop().unwrap_or(0);
+    if cores.is_empty() {
+        cores.push(mock);
+    }
+    (cores, mock)
 }
 
-fn start(load: &Load, binary: &Path, folder: &Path, server: SocketAddr, core: usize) -> Result<Child, String> {
+/// For how long the hypervisor has run something else on the cores of this machine; zero where it is not counted.
+fn stolen() -> Duration {
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let ticks = stat.lines().next().and_then(|all| all.split_whitespace().nth(8)?.parse().ok()).unwrap_or(0u64);
+    Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+}
+
+fn start(load: &Load, binary: &Path, folder: &Path, server: SocketAddr, cores: &[usize]) -> Result<Child, String> {
     let mut command = Command::new(binary);
     command.args(["perf", "--model", "mock", "--name", "b", "--no-timestamp", "--quiet", "--no-test-connection"]);
     command.args(["--prompt", "Why is the sky blue?", "--save", "metrics", "--outputs-dir"]).arg(folder);
     command.args(["--url", &format!("http://{server}/v1/chat/completions")]);
     command.args(["--parallel", &load.streams.to_string(), "--number", &load.requests.to_string()]);
-    command.args(["--workers", &load.workers.to_string()]);
-    if load.workers == 1 {
-        command.args(["--cores", &core.to_string()]);
-    }
+    // On two cores, both workers are on the core that the mock does not use.
+    let cores: Vec<String> = cores.iter().take(load.workers).map(usize::to_string).collect();
+    command.args(["--workers", &load.workers.to_string(), "--cores", &cores.join(",")]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command.spawn().map_err(|error| format!("{}: {error}", binary.display()))
 }

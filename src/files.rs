@@ -1,5 +1,7 @@
 //! Writing result files: whole or not at all, and not through symbolic links. Reading files that users name, which may
-//! have no end.
+//! have no end. Lists that are in temporary files when they are long.
+
+pub(crate) mod long_list;
 
 use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};

@@ -64,6 +64,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("monoio", &["engine"]),
     ("io_uring", &["engine"]),
     ("rusqlite", &["store", "report::export"]),
+    ("memmap2", &["files"]),
     ("clap", &["cli", "spec"]),
     ("ratatui", &["cli::live"]),
     ("clap_complete", &["cli"]),

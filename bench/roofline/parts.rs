@@ -48,6 +48,7 @@ fn paced(full: bool) {
         p50.push(comparison.arrival_lag_us(0.5));
         p99.push(comparison.arrival_lag_us(0.99));
         p999.push(comparison.arrival_lag_us(0.999));
+        print_errors("ringmark", &mut comparison);
         print_run(&run, &comparison);
     }
     let (floor, ours) = (median(floors), median(ours));
@@ -237,8 +238,9 @@ fn run_on_thread(client: impl FnOnce() -> ClientFigures + Send) -> ClientFigures
 }
 
 fn print_errors(name: &str, comparison: &mut Comparison) {
-    let (mean_ttft, p99_itl, p99_ttft) = comparison.errors_ms();
-    println!("{name}: error of mean TTFT {mean_ttft:+.4} ms, p99 TTFT {p99_ttft:+.4} ms, p99 ITL {p99_itl:+.4} ms");
+    let errors = comparison.errors().map(|error| format!("{:+.4} ms (certain {:+.4})", error.ms, error.certain_ms));
+    let [mean_ttft, p99_ttft, p99_itl] = errors;
+    println!("{name}: error of mean TTFT {mean_ttft}, p99 TTFT {p99_ttft}, p99 ITL {p99_itl}");
 }
 
 /// Prints the figures of another client and their errors, compared with the server's records of the same requests.

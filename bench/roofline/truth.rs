@@ -8,16 +8,33 @@ use serde_json::Value;
 use crate::load::{mean, quantile};
 use crate::ours::FinishedRun;
 
+/// Recorded and true values of one figure, seconds. The server sends an event between the start and the end of its system
+/// call. These are far apart if it is stopped there, so the true value is an interval.
+#[derive(Default)]
+struct Figure {
+    recorded_s: Vec<f64>,
+    /// From the starts of the system calls.
+    true_s: Vec<f64>,
+    least_s: Vec<f64>,
+    largest_s: Vec<f64>,
+}
+
+/// How far a recorded value is from the truth, milliseconds.
+pub struct Error {
+    /// From the truth by the starts of the system calls.
+    pub ms: f64,
+    /// The part of it that no possible truth explains.
+    pub certain_ms: f64,
+}
+
 /// Recorded and true times of all requests, seconds.
 #[derive(Default)]
 pub struct Comparison {
     /// Arrival time minus send time of every output event.
     pub arrival_lag_s: Vec<f64>,
-    pub recorded_ttft_s: Vec<f64>,
     /// From the client's write to the server's send of the first token.
-    pub true_ttft_s: Vec<f64>,
-    pub recorded_itl_s: Vec<f64>,
-    pub true_itl_s: Vec<f64>,
+    ttft: Figure,
+    itl: Figure,
     /// From the last byte's arrival to the next request's first byte at the server.
     pub turnaround_s: Vec<f64>,
     pub lost: usize,
@@ -60,20 +77,41 @@ fn seconds(from: u64, to: u64) -> f64 {
     to.wrapping_sub(from) as i64 as f64 / 1e9
 }
 
+fn ticks(truth: &Value, key: &str) -> Vec<u64> {
+    truth[key].as_array().into_iter().flatten().filter_map(Value::as_u64).collect()
+}
+
+impl Figure {
+    /// The time between two events, each with the start and the end of its system call.
+    fn add(&mut self, recorded_s: f64, from: (u64, u64), to: (u64, u64)) {
+        self.recorded_s.push(recorded_s);
+        self.true_s.push(seconds(from.0, to.0));
+        self.least_s.push(seconds(from.1, to.0));
+        self.largest_s.push(seconds(from.0, to.1));
+    }
+
+    fn error(&mut self, value: fn(&mut [f64]) -> f64) -> Error {
+        let recorded = value(&mut self.recorded_s);
+        let (least, largest) = (value(&mut self.least_s), value(&mut self.largest_s));
+        let certain = recorded - recorded.max(least).min(largest);
+        Error { ms: (recorded - value(&mut self.true_s)) * 1e3, certain_ms: certain * 1e3 }
+    }
+}
+
 impl Comparison {
     fn add(&mut self, record: &RequestRecord, arrivals: impl Iterator<Item = u64>, truth: &Value) {
         let arrivals: Vec<u64> = arrivals.collect();
-        let sends: Vec<u64> = truth["sends"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
+        let sends: Vec<(u64, u64)> = ticks(truth, "sends").into_iter().zip(ticks(truth, "returns")).collect();
         if arrivals.len() != sends.len() {
             self.lost += 1;
             return;
         }
-        self.arrival_lag_s.extend(arrivals.iter().zip(&sends).map(|(arrived, sent)| seconds(*sent, *arrived)));
-        self.recorded_itl_s.extend(arrivals.windows(2).map(|pair| seconds(pair[0], pair[1])));
-        self.true_itl_s.extend(sends.windows(2).map(|pair| seconds(pair[0], pair[1])));
+        self.arrival_lag_s.extend(arrivals.iter().zip(&sends).map(|(arrived, sent)| seconds(sent.0, *arrived)));
+        for (arrived, sent) in arrivals.windows(2).zip(sends.windows(2)) {
+            self.itl.add(seconds(arrived[0], arrived[1]), sent[0], sent[1]);
+        }
         if let (Some(write), Some(first), Some(sent)) = (record.write_start, arrivals.first(), sends.first()) {
-            self.recorded_ttft_s.push(seconds(write.0, *first));
-            self.true_ttft_s.push(seconds(write.0, *sent));
+            self.ttft.add(seconds(write.0, *first), (write.0, write.0), *sent);
         }
         if let (Some(previous), Some(received)) = (record.previous_end, truth["received_first"].as_u64()) {
             self.turnaround_s.push(seconds(previous.0, received));
@@ -85,11 +123,9 @@ impl Comparison {
         quantile(&mut self.arrival_lag_s, share) * 1e6
     }
 
-    /// Errors of the mean TTFT, the p99 ITL and the p99 TTFT, milliseconds.
-    pub fn errors_ms(&mut self) -> (f64, f64, f64) {
-        let mean_ttft = mean(&self.recorded_ttft_s) - mean(&self.true_ttft_s);
-        let p99_itl = quantile(&mut self.recorded_itl_s, 0.99) - quantile(&mut self.true_itl_s, 0.99);
-        let p99_ttft = quantile(&mut self.recorded_ttft_s, 0.99) - quantile(&mut self.true_ttft_s, 0.99);
-        (mean_ttft * 1e3, p99_itl * 1e3, p99_ttft * 1e3)
+    /// Errors of the mean TTFT, the p99 TTFT and the p99 ITL.
+    pub fn errors(&mut self) -> [Error; 3] {
+        let p99 = |values: &mut [f64]| quantile(values, 0.99);
+        [self.ttft.error(|values| mean(values)), self.ttft.error(p99), self.itl.error(p99)]
     }
 }

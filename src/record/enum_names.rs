@@ -41,7 +41,8 @@ impl TokenSource {
 }
 
 impl Finish {
-    const ALL: [Finish; 6] =
+    /// In the order of the codes, `finish as u8`.
+    pub const ALL: [Finish; 6] =
         [Finish::None, Finish::Stop, Finish::Length, Finish::ToolCalls, Finish::ContentFilter, Finish::Other];
 
     /// The name in the database.

@@ -1,6 +1,9 @@
 //! What most samples of most runs lack: columns beside the rows of the samples, which are empty until one sample has a value.
 
+use bytemuck::{Pod, Zeroable};
+
 use super::samples::Sample;
+use crate::files::long_list::LongList;
 use crate::record::NetworkTimes;
 use crate::time::Tick;
 
@@ -52,7 +55,8 @@ pub(super) struct Extras {
 }
 
 /// The network's part of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
 pub(super) struct Network {
     /// After the first byte sent.
     sent_after: u32,
@@ -61,6 +65,7 @@ pub(super) struct Network {
     min_rtt_ns: u32,
     retransmitted: u8,
     out_of_order: u8,
+    unused: [u8; 2],
 }
 
 impl Network {
@@ -71,6 +76,7 @@ impl Network {
         min_rtt_ns: NONE,
         retransmitted: NO_COUNT,
         out_of_order: NO_COUNT,
+        unused: [0; 2],
     };
 
     fn pack(times: &NetworkTimes, sent_at: u64) -> Network {
@@ -82,6 +88,7 @@ impl Network {
             min_rtt_ns: short(times.min_rtt_ns),
             retransmitted: times.retransmitted.map_or(NO_COUNT, |count| count as u8),
             out_of_order: times.out_of_order.map_or(NO_COUNT, |count| count as u8),
+            ..Network::NONE
         }
     }
 
@@ -130,16 +137,16 @@ impl Extras {
 }
 
 /// A value for each row; without values, all of them are none.
-#[derive(Clone, Debug)]
-struct Column<T>(Vec<T>);
+#[derive(Debug)]
+struct Column<T: Pod>(LongList<T>);
 
-impl<T: Copy + PartialEq> Column<T> {
+impl<T: Pod + PartialEq> Column<T> {
     fn push(&mut self, rows: usize, value: T, none: T) {
         if self.0.is_empty() && value == none {
             return;
         }
         // Those before.
-        self.0.resize(rows, none);
+        self.0.extend_to(rows, none);
         self.0.push(value);
     }
 
@@ -148,9 +155,9 @@ impl<T: Copy + PartialEq> Column<T> {
         self.0.get(nth).copied().unwrap_or(none)
     }
 
-    fn swap(&mut self, one: usize, other: usize) {
+    fn reorder(&mut self, order: &[u32]) {
         if !self.0.is_empty() {
-            self.0.swap(one, other);
+            self.0.reorder(order);
         }
     }
 }
@@ -159,18 +166,24 @@ impl<T: Copy + PartialEq> Column<T> {
 macro_rules! columns {
     ($($field:ident: $kind:ty),* $(,)?) => {
         /// The columns of a list of samples.
-        #[derive(Clone, Debug)]
+        #[derive(Debug)]
         pub(super) struct Columns {
             $($field: Column<$kind>,)*
         }
 
         impl Default for Columns {
             fn default() -> Columns {
-                Columns { $($field: Column(Vec::new()),)* }
+                Columns { $($field: Column(LongList::default()),)* }
             }
         }
 
         impl Columns {
+            /// Columns that are in files from their second value on.
+            #[cfg(test)]
+            pub(super) fn in_files() -> Columns {
+                Columns { $($field: Column(LongList::with_most_in_memory(0)),)* }
+            }
+
             /// Adds a row after so many.
             pub(super) fn push(&mut self, rows: usize, extras: Extras) {
                 $(self.$field.push(rows, extras.$field, Extras::NONE.$field);)*
@@ -181,8 +194,9 @@ macro_rules! columns {
                 Extras { $($field: self.$field.get(nth, Extras::NONE.$field),)* }
             }
 
-            pub(super) fn swap(&mut self, one: usize, other: usize) {
-                $(self.$field.swap(one, other);)*
+            /// The one at `order[i]` comes to `i`.
+            pub(super) fn reorder(&mut self, order: &[u32]) {
+                $(self.$field.reorder(order);)*
             }
         }
     };

@@ -2,21 +2,25 @@
 //!
 //! A row has a sample without what follows from the rest of it, with shorter numbers. What most runs lack, or can compute,
 //! is in columns, which exist only in runs that need them. A sample that is not the same when it is read back, such as one
-//! with a wait of a minute where seconds are usual, is kept as it is.
+//! with a wait of a minute where seconds are usual, is kept as it is. The rows and columns of a long run are in temporary
+//! files ([`LongList`]).
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use bytemuck::{Pod, Zeroable};
+
 use super::metric::{package_latency, per_second};
 use super::sample_columns::{Columns, Extras, NONE, NONE_LONG, long, long_ns, short, some};
 use super::samples::Sample;
+use crate::files::long_list::LongList;
 use crate::record::Finish;
 use crate::time::Tick;
 
 /// The samples of a run, in the order in which they were added or, after [`Samples::sort`], by due time.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Samples {
-    rows: Vec<Row>,
+    rows: LongList<Row>,
     columns: Columns,
     /// The ranges of TPOT and their numbers of intervals, of those that have a range.
     ranges: Vec<[f64; 4]>,
@@ -41,7 +45,8 @@ const ANSWERS_AT_ONCE: u16 = 1 << 7;
 const GAPS_OF_TPOT: u16 = 1 << 8;
 
 /// A sample. Names are those of its fields; lengths of time are nanoseconds.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
 struct Row {
     due: u64,
     latency: [u8; 6],
@@ -60,10 +65,12 @@ struct Row {
     after_pick: u32,
     write_ns: u32,
     early_first_ns: u32,
-    early_span_ns: (u32, u32),
+    early_span_ns: [u32; 2],
     early_end_ns: u32,
-    finish: Finish,
     flags: u16,
+    /// Its place in [`Finish::ALL`].
+    finish: u8,
+    unused: u8,
 }
 
 const _: () = assert!(size_of::<Row>() <= 88, "a row of 88 bytes is what the note on the memory of a merge measures");
@@ -83,6 +90,12 @@ impl Samples {
 
     pub fn last(&self) -> Option<Sample> {
         self.rows.len().checked_sub(1).map(|nth| self.get(nth))
+    }
+
+    /// Samples whose rows and columns are in files from the second one on.
+    #[cfg(test)]
+    fn in_files() -> Samples {
+        Samples { rows: LongList::with_most_in_memory(0), columns: Columns::in_files(), ..Samples::default() }
     }
 
     /// How many are kept as they are.
@@ -146,19 +159,10 @@ impl Samples {
         if order.is_sorted_by_key(key) {
             return;
         }
-        order.sort_unstable_by_key(key);
-        // Each cycle of the order in turn, without a second copy of the rows.
-        for start in 0..order.len() {
-            let mut at = start;
-            while order[at] as usize != at {
-                let from = std::mem::replace(&mut order[at], at as u32) as usize;
-                if from != start {
-                    self.rows.swap(at, from);
-                    self.columns.swap(at, from);
-                    at = from;
-                }
-            }
-        }
+        // The samples of a merge are sorted parts, which this sort joins: it reads each from its beginning to its end.
+        order.sort_by_key(key);
+        self.rows.reorder(&order);
+        self.columns.reorder(&order);
     }
 
     #[inline]
@@ -226,9 +230,10 @@ impl Row {
             }),
             write_ns: short(Some(sample.write_ns)),
             early_first_ns: sample.early_first_ns,
-            early_span_ns: sample.early_span_ns,
+            early_span_ns: sample.early_span_ns.into(),
             early_end_ns: sample.early_end_ns,
-            finish: sample.finish,
+            finish: sample.finish as u8,
+            unused: 0,
             flags: flag(OK, sample.ok)
                 | flag(FAILED, sample.failed)
                 | flag(STREAMED, sample.streamed)
@@ -286,7 +291,7 @@ impl Row {
             cached_tokens: some(extras.cached_tokens),
             output_rate: output_tokens.and_then(|output| per_second(f64::from(output), latency)),
             total_rate: input_tokens.and_then(total).and_then(|tokens| per_second(tokens, latency)),
-            finish: self.finish,
+            finish: Finish::ALL.get(usize::from(self.finish)).copied().unwrap_or_default(),
             events: self.events,
             send_lag,
             connect: some(extras.connect).map(u64::from),
@@ -300,7 +305,7 @@ impl Row {
             gaps: if has(GAPS_OF_TPOT) { self.extra } else { extras.gaps },
             write_ns: u64::from(self.write_ns),
             early_first_ns: self.early_first_ns,
-            early_span_ns: self.early_span_ns,
+            early_span_ns: self.early_span_ns.into(),
             early_end_ns: self.early_end_ns,
             bounded: has(BOUNDED),
             network: extras.network.times(Tick(write_start.unwrap_or(self.due))),
@@ -489,19 +494,17 @@ mod tests {
     }
 
     proptest! {
-        /// Also those whose figures contradict each other.
+        /// Also those whose figures contradict each other, in memory and in files.
         #[test]
         fn every_sample_is_read_back_as_it_was(samples in proptest::collection::vec(sample(), 0..20)) {
-            let mut packed: Samples = samples.iter().cloned().collect();
-            prop_assert_eq!(packed.iter().collect::<Vec<_>>(), samples.clone());
-            packed.sort();
-            let mut sorted = samples;
+            let mut sorted = samples.clone();
             sorted.sort_by_key(|sample| (sample.due, sample.index));
-            let keys = |sample: &Sample| (sample.due, sample.index);
-            prop_assert_eq!(
-                packed.iter().map(|sample| keys(&sample)).collect::<Vec<_>>(),
-                sorted.iter().map(keys).collect::<Vec<_>>()
-            );
+            for mut packed in [Samples::default(), Samples::in_files()] {
+                samples.iter().for_each(|sample| packed.push(sample.clone()));
+                prop_assert_eq!(packed.iter().collect::<Vec<_>>(), samples.clone());
+                packed.sort();
+                prop_assert_eq!(packed.iter().collect::<Vec<_>>(), sorted.clone());
+            }
         }
     }
 
