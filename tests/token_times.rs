@@ -256,12 +256,16 @@ fn first_and_last_tokens_without_events_do_not_change_the_value() {
 
 #[test]
 fn one_event_for_all_tokens_has_an_upper_end() {
-    let (figures, simulated) = ask("like=transformers&tokens=12&step_tokens=12", Endpoint::Chat, "");
-    let (tpot, truth) = compare("one event", &figures, &simulated);
-    let tpot = tpot.unwrap();
-    assert_eq!((tpot.ns, truth), (0.0, Some(0.0)));
-    // No token was generated before the request was sent.
-    assert!(tpot.high_ns > 0.0 && tpot.high_ns <= 80e6 / 11.0, "{tpot:?}");
+    // The end of the sequence is a step of its own, in the event with the finish reason.
+    for (eos, tokens) in [("uncounted", 12.0), ("counted", 13.0)] {
+        let case = format!("like=transformers&eos={eos}&tokens=12&step_tokens=12");
+        let (figures, simulated) = ask(&case, Endpoint::Chat, "");
+        let (tpot, truth) = compare(&case, &figures, &simulated);
+        let (tpot, truth) = (tpot.unwrap(), truth.unwrap());
+        assert_eq!((tpot.ns, truth > 0.0), (0.0, eos == "counted"), "{case}");
+        // No token was generated before the request was sent.
+        assert!(tpot.high_ns > truth && tpot.high_ns <= 80e6 / (tokens - 1.0), "{case}: {tpot:?}");
+    }
 }
 
 /// Short answers whose first or last tokens a parser swallows, down to a single event with output.
@@ -283,12 +287,9 @@ fn swallowed_tokens_of_short_answers_give_a_range() {
             let has_pace = outputs >= if is_call && reasons && end > 0 { 4 } else { 2 };
             for (server, n) in SERVERS.into_iter().flat_map(|server| [(server, 1), (server, 2)]) {
                 let case = format!("like={server}&tokens={tokens}{style}&swallow={swallow}&swallow_end={end}");
-                let is_transformers = server == "transformers";
-                if is_transformers && swallow + end == 1 {
-                    // As many tokens as events, the finish event included, which it does not count: see the guide.
-                    continue;
-                }
-                assert_range(&case, Endpoint::Chat, &format!(",\"n\":{n}"), has_pace && !is_transformers);
+                // The role is not the event of the first token there.
+                let is_near = has_pace && server != "transformers";
+                assert_range(&case, Endpoint::Chat, &format!(",\"n\":{n}"), is_near);
             }
         }
     }
@@ -300,7 +301,7 @@ fn swallowed_tokens_of_short_answers_give_a_range() {
 fn one_swallowed_token_for_an_uncounted_finish_event_is_not_detected() {
     for tokens in [3, 10, 60, 300] {
         let (figures, simulated) =
-            ask(&format!("like=transformers&tokens={tokens}&reasoning=1&swallow=1"), Endpoint::Chat, "");
+            ask(&format!("like=transformers&eos=uncounted&tokens={tokens}&reasoning=1&swallow=1"), Endpoint::Chat, "");
         let (tpot, truth) = compare("one swallowed token", &figures, &simulated);
         let (tpot, truth) = (tpot.unwrap(), truth.unwrap());
         let excess = 1.0 + 1.0 / f64::from(tokens - 1);

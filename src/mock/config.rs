@@ -159,8 +159,10 @@ pub enum HeadStyle {
 pub enum FinishStyle {
     /// The chunk of the last token (vLLM).
     WithLast,
-    /// A separate chunk without content (llama.cpp).
+    /// A separate chunk without content (llama.cpp, transformers).
     Own,
+    /// A separate chunk in chat answers, the chunk of the last token in completions (SGLang).
+    OwnInChat,
 }
 
 /// Events of tokens without text.
@@ -168,8 +170,10 @@ pub enum FinishStyle {
 pub enum EmptyStyle {
     /// Sent, with empty text (vLLM).
     Send,
-    /// Not sent (llama.cpp, SGLang, transformers).
+    /// Not sent (llama.cpp, transformers).
     Skip,
+    /// Not sent in chat answers, but in completions (SGLang).
+    SkipInChat,
 }
 
 /// The end-of-sequence token of streams that stop by themselves: a step after the last token whose event has no text and
@@ -178,7 +182,7 @@ pub enum EmptyStyle {
 pub enum EosStyle {
     /// There is no such step.
     None,
-    /// The usage counts the token (vLLM, llama.cpp, SGLang).
+    /// The usage counts the token (vLLM, llama.cpp, SGLang, transformers).
     Counted,
     /// The usage does not count it.
     Uncounted,
@@ -252,7 +256,12 @@ pub const KEYS: &[Key] = &[
         "now",
         "when to send the response head: now, or in the same write as the first event",
     ),
-    key("finish", "with_last, own", "with_last", "finish reason in the last token's chunk or in a separate chunk"),
+    key(
+        "finish",
+        "with_last, own, own_in_chat",
+        "with_last",
+        "finish reason in the last token's chunk, in a separate chunk, or separate in chat answers only",
+    ),
     key(
         "eos",
         "none, counted, uncounted",
@@ -264,7 +273,12 @@ pub const KEYS: &[Key] = &[
     key("swallow", "INT", "0", "number of tokens without an event at the start of a tool call, or after reasoning"),
     key("swallow_end", "INT", "0", "number of tokens without an event at the end of a tool call"),
     key("step_tokens", "INT", "1", "tokens per step, sent in one event (speculative decoding)"),
-    key("empty", "send, skip", "send", "events of tokens without text"),
+    key(
+        "empty",
+        "send, skip, skip_in_chat",
+        "send",
+        "events of tokens without text: sent, not sent, or not sent in chat answers only",
+    ),
     key(
         "like",
         "vllm, llamacpp, sglang, transformers",
@@ -378,13 +392,15 @@ impl Config {
 
 /// What the servers do.
 ///
-/// - vLLM 0.32 and llama.cpp: by the bytes that they were recorded to send, `tests/captures/`. `tests/mock/shapes.rs` compares
-///   the events. The token counts of llama.cpp stand elsewhere in some answers: beside the finish reason of completions, and
-///   for each of several choices.
-/// - SGLang: by its source, `python/sglang/srt/entrypoints/openai/serving_chat.py`: the role comes with the first output,
-///   events without text are not sent, and finish reasons follow in events of their own.
-/// - transformers: by runs against `transformers serve` 5.23, `perf-notes/2026-11-22-transformers-serve.md`: the role comes at
-///   once, usage beside the finish reason, and no `[DONE]`. By its source, the end of the sequence is not counted.
+/// `tests/captures/` has recorded bytes of all of them, and `tests/mock/shapes.rs` compares the events.
+///
+/// - vLLM 0.32 and llama.cpp: by the bytes that they were recorded to send. The token counts of llama.cpp stand elsewhere in
+///   some answers: beside the finish reason of completions, and for each of several choices.
+/// - SGLang 0.5.23: by the bytes that its HTTP layer was recorded to send for a scheduler that had no model. The role comes with
+///   the first token. In chat answers, events without text are not sent, and finish reasons follow in events of their own; in
+///   completions, every token has an event, and the last one has the finish reason.
+/// - transformers 5.24: by the bytes that `transformers serve` was recorded to send. The role comes at once, usage beside the
+///   finish reason, and no `[DONE]`. `n` is ignored there, but not here; unknown fields such as `ignore_eos` are refused there.
 const SERVERS: &[(&str, &[(&str, &str)])] = &[
     ("vllm", &[("role", "with_first"), ("usage", "on_request"), ("finish", "with_last"), ("eos", "counted")]),
     (
@@ -401,7 +417,13 @@ const SERVERS: &[(&str, &[(&str, &str)])] = &[
     ),
     (
         "sglang",
-        &[("role", "with_first"), ("usage", "on_request"), ("finish", "own"), ("eos", "counted"), ("empty", "skip")],
+        &[
+            ("role", "with_first"),
+            ("usage", "on_request"),
+            ("finish", "own_in_chat"),
+            ("eos", "counted"),
+            ("empty", "skip_in_chat"),
+        ],
     ),
     (
         "transformers",
@@ -409,7 +431,7 @@ const SERVERS: &[(&str, &[(&str, &str)])] = &[
             ("role", "separate"),
             ("usage", "with_last"),
             ("finish", "own"),
-            ("eos", "uncounted"),
+            ("eos", "counted"),
             ("empty", "skip"),
             ("done", "off"),
         ],
@@ -421,8 +443,10 @@ const ROLE_STYLES: &[(&str, RoleStyle)] =
 const HEAD_STYLES: &[(&str, HeadStyle)] = &[("now", HeadStyle::Now), ("with_first", HeadStyle::WithFirst)];
 const EOS_STYLES: &[(&str, EosStyle)] =
     &[("none", EosStyle::None), ("counted", EosStyle::Counted), ("uncounted", EosStyle::Uncounted)];
-const EMPTY_STYLES: &[(&str, EmptyStyle)] = &[("send", EmptyStyle::Send), ("skip", EmptyStyle::Skip)];
-const FINISH_STYLES: &[(&str, FinishStyle)] = &[("with_last", FinishStyle::WithLast), ("own", FinishStyle::Own)];
+const EMPTY_STYLES: &[(&str, EmptyStyle)] =
+    &[("send", EmptyStyle::Send), ("skip", EmptyStyle::Skip), ("skip_in_chat", EmptyStyle::SkipInChat)];
+const FINISH_STYLES: &[(&str, FinishStyle)] =
+    &[("with_last", FinishStyle::WithLast), ("own", FinishStyle::Own), ("own_in_chat", FinishStyle::OwnInChat)];
 const CLOSE_STYLES: &[(&str, CloseStyle)] =
     &[("keep", CloseStyle::KeepAlive), ("silent", CloseStyle::SilentAfterStream), ("announce", CloseStyle::Announce)];
 const FRAMINGS: &[(&str, Framing)] =

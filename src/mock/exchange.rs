@@ -340,7 +340,7 @@ impl Exchange {
         let delivery = self.delivery(config, first);
         let output = delivery == Delivery::Text;
         self.stepped.push(Stepped { choice, tokens: tokens.len() as u32, output, whole_since: None });
-        if output || (delivery == Delivery::Empty && config.empty == EmptyStyle::Send) {
+        if output || (delivery == Delivery::Empty && self.sends_empty(config)) {
             self.piece(out, |this, event| {
                 this.shape.token(event, config, this.params.endpoint, choice, (tokens, output), &last);
             });
@@ -378,6 +378,24 @@ impl Exchange {
         matches!(self.params.endpoint, Endpoint::Chat | Endpoint::Completions)
     }
 
+    /// Whether tokens without text have events.
+    fn sends_empty(&self, config: &Config) -> bool {
+        match config.empty {
+            EmptyStyle::Send => true,
+            EmptyStyle::Skip => false,
+            EmptyStyle::SkipInChat => self.params.endpoint != Endpoint::Chat,
+        }
+    }
+
+    /// Whether the finish reason is in a chunk of its own.
+    fn has_finish_chunk(&self, config: &Config) -> bool {
+        match config.finish {
+            FinishStyle::WithLast => false,
+            FinishStyle::Own => true,
+            FinishStyle::OwnInChat => self.params.endpoint == Endpoint::Chat,
+        }
+    }
+
     /// Whether a step of the end-of-sequence token follows the last token.
     fn ends_with_eos(&self, config: &Config) -> bool {
         let stops = matches!(self.finish, "stop" | "tool_calls");
@@ -393,7 +411,7 @@ impl Exchange {
     /// The finish reason and usage of a token's chunk. `ends_choice`: it is the last chunk of its choice; `ends_all`: it
     /// is the last chunk of the response.
     fn last_chunk(&self, config: &Config, ends_choice: bool, ends_all: bool) -> LastChunk {
-        if config.finish == FinishStyle::Own || !ends_choice || self.ends_with_eos(config) {
+        if self.has_finish_chunk(config) || !ends_choice || self.ends_with_eos(config) {
             return LastChunk::default();
         }
         let usage = (ends_all && config.usage == UsageStyle::WithLast)
@@ -424,7 +442,7 @@ impl Exchange {
                 self.piece(out, |this, event| this.shape.dashscope(event, config, None, (counted, false), this.finish));
             }
             _ => {
-                if config.finish == FinishStyle::Own || self.total == 0 || self.eos_due {
+                if self.has_finish_chunk(config) || self.total == 0 || self.eos_due {
                     self.finish_chunks(out, with_last.then(|| usage.clone()));
                 }
                 if own {

@@ -336,15 +336,28 @@ fn event_shapes(response: &[u8], with_counts: bool) -> Vec<String> {
 
 fn shape(event: &Value, with_counts: bool) -> String {
     let choice = |choice: &Value| {
-        let output = if choice["text"].is_string() { &choice["text"] } else { &choice["delta"]["content"] };
         // An empty string and null are both no output.
-        let output = if output.as_str().is_some_and(|text| !text.is_empty()) { " text" } else { "" };
-        let role = if choice["delta"]["role"].is_string() { " role" } else { "" };
-        format!("[{}{role}{output} {}]", choice["index"], choice["finish_reason"])
+        let has_text = |value: &Value| value.as_str().is_some_and(|text| !text.is_empty());
+        let delta = &choice["delta"];
+        let parts = [
+            (delta["role"].is_string(), " role"),
+            (has_text(&choice["text"]) || has_text(&delta["content"]), " text"),
+            (has_text(&delta["reasoning_content"]), " reasoning"),
+            (delta["tool_calls"].is_array(), " call"),
+        ];
+        let parts: String = parts.into_iter().filter(|(is_there, _)| *is_there).map(|(_, name)| name).collect();
+        format!("[{}{parts} {}]", choice["index"], choice["finish_reason"])
     };
     let choices: String = event["choices"].as_array().unwrap().iter().map(choice).collect();
     let counts = ["usage", "timings"].into_iter().filter(|key| with_counts && event[*key].is_object());
     [choices].into_iter().chain(counts.map(str::to_string)).collect()
+}
+
+/// The last count of output tokens in a response.
+fn completion_tokens(response: &[u8]) -> Option<u64> {
+    let text = String::from_utf8_lossy(response);
+    let (_, counted) = text.rsplit_once("\"completion_tokens\":")?;
+    counted.split([',', '}']).next()?.parse().ok()
 }
 
 /// The mock's answers have the events of the servers that it is like, in their order, as far as bytes of them are here.
@@ -353,22 +366,47 @@ fn simulated_servers_send_the_events_of_the_recorded_ones() {
     let usage = r#","stream_options":{"include_usage":true}"#;
     let (chat, completion) = (r#""messages":[{"role":"user","content":"a"}]"#, r#""prompt":"a""#);
     // Whether the token counts are in the same events, too: llama.cpp sends timings without being asked, beside the finish
-    // reason of a completion, and for each choice.
-    for (capture, prompt, fields, with_counts) in [
-        ("vllm-chat-usage", chat, format!(r#","max_tokens":8{usage}"#), true),
-        ("vllm-chat-nousage", chat, r#","max_tokens":8"#.to_string(), true),
-        ("vllm-chat-max1", chat, format!(r#","max_tokens":1{usage}"#), true),
-        ("vllm-chat-n2", chat, format!(r#","max_tokens":4,"n":2{usage}"#), true),
-        ("vllm-cmpl-usage", completion, format!(r#","max_tokens":8{usage}"#), true),
-        ("llamacpp-chat-usage", chat, format!(r#","max_tokens":8{usage}"#), true),
-        ("llamacpp-chat-nousage", chat, r#","max_tokens":8"#.to_string(), false),
-        ("llamacpp-chat-max1", chat, format!(r#","max_tokens":1{usage}"#), true),
-        ("llamacpp-chat-n2", chat, format!(r#","max_tokens":4,"n":2{usage}"#), false),
-        ("llamacpp-cmpl-usage", completion, format!(r#","max_tokens":8{usage}"#), false),
+    // reason of a completion, and for each choice. Some answers end by themselves, after the tokens of the first column.
+    for (tokens, capture, prompt, fields, with_counts) in [
+        ("400", "vllm-chat-usage", chat, format!(r#","max_tokens":8{usage}"#), true),
+        ("400", "vllm-chat-nousage", chat, r#","max_tokens":8"#.to_string(), true),
+        ("400", "vllm-chat-max1", chat, format!(r#","max_tokens":1{usage}"#), true),
+        ("400", "vllm-chat-n2", chat, format!(r#","max_tokens":4,"n":2{usage}"#), true),
+        ("400", "vllm-cmpl-usage", completion, format!(r#","max_tokens":8{usage}"#), true),
+        ("400", "llamacpp-chat-usage", chat, format!(r#","max_tokens":8{usage}"#), true),
+        ("400", "llamacpp-chat-nousage", chat, r#","max_tokens":8"#.to_string(), false),
+        ("400", "llamacpp-chat-max1", chat, format!(r#","max_tokens":1{usage}"#), true),
+        ("400", "llamacpp-chat-n2", chat, format!(r#","max_tokens":4,"n":2{usage}"#), false),
+        ("400", "llamacpp-cmpl-usage", completion, format!(r#","max_tokens":8{usage}"#), false),
+        ("400", "sglang-chat-usage", chat, format!(r#","max_tokens":8{usage}"#), true),
+        ("400", "sglang-chat-nousage", chat, r#","max_tokens":8"#.to_string(), true),
+        ("400", "sglang-chat-max1", chat, format!(r#","max_tokens":1{usage}"#), true),
+        ("400", "sglang-chat-n2", chat, format!(r#","max_tokens":4,"n":2{usage}"#), true),
+        ("5", "sglang-chat-eos", chat, format!(r#","max_tokens":60{usage}"#), true),
+        // Without the tags around the reasoning, and without those and the names around the arguments of a call.
+        ("17&reasoning=7&swallow=4", "sglang-chat-reasoning", chat, format!(r#","max_tokens":60{usage}"#), true),
+        (
+            "25&tool_calls=on&swallow=14&swallow_end=5",
+            "sglang-chat-tool",
+            chat,
+            format!(r#","max_tokens":60{usage}"#),
+            true,
+        ),
+        // The third token is the first half of a character.
+        ("5&split=3", "sglang-chat-utf8", chat, format!(r#","max_tokens":60{usage}"#), true),
+        ("400", "sglang-cmpl-usage", completion, format!(r#","max_tokens":8{usage}"#), true),
+        ("5", "sglang-cmpl-eos", completion, format!(r#","max_tokens":60{usage}"#), true),
+        ("5&split=3", "sglang-cmpl-utf8", completion, format!(r#","max_tokens":60{usage}"#), true),
+        ("400", "transformers-chat-usage", chat, format!(r#","max_tokens":8{usage}"#), true),
+        ("400", "transformers-chat-nousage", chat, r#","max_tokens":8"#.to_string(), true),
+        ("400", "transformers-chat-max1", chat, format!(r#","max_tokens":1{usage}"#), true),
+        ("400", "transformers-chat-long", chat, format!(r#","max_tokens":64{usage}"#), true),
+        ("4", "transformers-chat-eos", chat, format!(r#","max_tokens":60{usage}"#), true),
+        ("400", "transformers-cmpl-usage", completion, format!(r#","max_tokens":8{usage}"#), true),
     ] {
         let recorded = std::fs::read(format!("{}/tests/captures/{capture}.raw", env!("CARGO_MANIFEST_DIR"))).unwrap();
         let server = capture.split('-').next().unwrap();
-        let config = Config::from_query(&format!("like={server}&tokens=400")).unwrap();
+        let config = Config::from_query(&format!("like={server}&tokens={tokens}")).unwrap();
         let endpoint = if prompt == chat { Endpoint::Chat } else { Endpoint::Completions };
         let simulated = simulate(&config, endpoint, &format!("{{{prompt},\"stream\":true{fields}}}")).unwrap();
         let simulated: Vec<u8> = simulated.writes.into_iter().flat_map(|(_, bytes)| bytes).collect();
@@ -382,5 +420,9 @@ fn simulated_servers_send_the_events_of_the_recorded_ones() {
             shapes
         };
         assert_eq!(comparable(&simulated), comparable(&recorded), "{capture}");
+        // The same tokens are counted.
+        if with_counts {
+            assert_eq!(completion_tokens(&simulated), completion_tokens(&recorded), "{capture}");
+        }
     }
 }
