@@ -275,8 +275,12 @@ fn mean(low: &Spans, high: &Spans, tokens: u32, events: usize, exact: bool, sent
 
 /// The upper end of the range of one choice. `inner` is the span of its outputs, `outer` that of all its events.
 fn high_ns(inner: Span, outer: Span, tokens: f64, sent: Option<Tick>) -> f64 {
-    let per_step = |span: Span| (span.steps >= 2).then(|| span.ns() / f64::from(span.steps - 1));
     let since_sent = sent.map(|sent| outer.last.ns_since(sent).max(0) as f64 / (tokens - 1.0));
+    // One output, or several in one read, have no pace; that of the events without output would depend on the reads.
+    if let Some(since_sent) = since_sent.filter(|_| inner.ns() == 0.0) {
+        return since_sent;
+    }
+    let per_step = |span: Span| (span.steps >= 2).then(|| span.ns() / f64::from(span.steps - 1));
     // An event that shares the time of another one would only lower the value.
     let steps = per_step(inner).into_iter().chain(per_step(outer)).reduce(f64::max);
     match (steps, since_sent) {
@@ -424,6 +428,16 @@ mod tests {
         assert_eq!(value(&every_10(100, 1), &[], 11), (0.0, 0.0, 10.0, 100));
         let counted_here = Events { outputs: &ticks(&[100, 110]), ..Events::default() };
         assert_eq!(tpot(counted_here, 1, false, None), None);
+    }
+
+    /// However the reads were: the finish event is in that of the output, or in the next one; all outputs are in one.
+    #[test]
+    fn outputs_of_one_time_have_a_range_from_the_request_on() {
+        assert_eq!(value(&[(110, 0)], &[(110, 0, LENGTH)], 12), (0.0, 0.0, 10.0, 110));
+        assert_eq!(value(&[(108, 0)], &[(110, 0, LENGTH)], 12), (0.0, 0.0, 10.0, 108));
+        assert_eq!(value(&[(110, 0); 3], &[(110, 0, STOP)], 12), (0.0, 0.0, 10.0, 110));
+        assert_eq!(value(&[(110, 0); 3], &[], 12), (0.0, 0.0, 10.0, 110));
+        assert_eq!(value(&[(110, 0), (110, 1)], &[], 24), (0.0, 0.0, 10.0, 110));
     }
 
     #[test]
