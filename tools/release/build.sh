@@ -8,8 +8,8 @@
 # (CycloneDX), and checksums. test.sh is run on them.
 #
 # With the ARCH of another machine (x86_64, aarch64) the program is built with a cross compiler, and FOLDER gets the archive, the wheel, the
-# Debian package, the list and the checksums. The program is started with qemu, which has neither io_uring nor all timestamps: that
-# it measures exactly has to be tested on a machine of that architecture. This needs ARCH-linux-gnu-gcc and qemu-ARCH-static.
+# Debian package, the list and the checksums. The program is started with qemu, which lacks system calls that a measurement needs:
+# that it measures has to be tested on a machine of that architecture. This needs ARCH-linux-gnu-gcc and qemu-ARCH-static.
 #
 # Needs Rust with the target ARCH-unknown-linux-musl, musl-gcc, git, python3 with venv, and dpkg-deb, and what test.sh needs; as root on
 # Debian it installs musl-tools. The folder must be a clone without changes; another one is refused before anything is built.
